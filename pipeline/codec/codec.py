@@ -1,0 +1,72 @@
+"""Audio <-> one stream of 25 Hz codes: the contract that every codec backend fills.
+
+Conventions: codes are uint16 in ``[0, 16384)``; a file of ``n`` samples at 48 kHz has ``token_count(n)`` codes; `F` counts
+window phases (codecs without windows have one).
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.errors import BackendUnavailable
+from pipeline.types import Audio
+
+SAMPLE_RATE = 48_000  # Hz, in and out
+FRAME_RATE = 25  # codes a second
+CODEBOOK_SIZE = 16_384
+SAMPLES_PER_CODE = SAMPLE_RATE // FRAME_RATE
+
+Codes = NDArray[np.uint16]
+
+
+def token_count(samples_48k: int) -> int:
+    """Codes of a file: ``floor(25 samples / 48000) + 1``, for every codec (MuCodec's rule)."""
+    if samples_48k < 0:
+        raise ValueError(f"samples must be >= 0, got {samples_48k}")
+    return FRAME_RATE * samples_48k // SAMPLE_RATE + 1
+
+
+class CodecConfig(Config):
+    backend: Literal["embedded"] = "embedded"  # "mucodec" arrives with its port
+    weights: str = ""  # path of a safetensors file; empty = the one shipped in the package
+
+
+@dataclass(frozen=True, slots=True)
+class CodecSpec:
+    """What a record must say of the codec that made its codes."""
+
+    name: str
+    weights_sha256: str
+    licence: str
+    window_tokens: int  # codes of one analysis window; 0 = no windows, any slice is valid
+    hop_samples: int  # samples at 48 kHz between the starts of windows; 0 = no windows
+    phases: int  # F
+    context_frames: int  # codes on either side that one code's audio reaches into
+
+
+class Codec(Protocol):
+    spec: CodecSpec
+
+    def encode(self, audio: Audio) -> Codes:
+        """Codes ``[F, token_count(n)]`` of 48 kHz audio of any channel count; same audio, same codes."""
+
+    def decode(self, codes: Codes) -> Audio:
+        """Stereo 48 kHz audio of exactly ``T * 1920`` samples for codes ``[T]``; same codes, same audio."""
+
+
+BACKENDS = {"embedded": "pipeline.codec.embedded:build"}
+
+
+def build(config: CodecConfig) -> Codec:
+    """Load the codec named in the config; `BackendUnavailable` if its weights are missing."""
+    module, factory = BACKENDS[config.backend].split(":")
+    try:
+        make = getattr(import_module(module), factory)
+    except ImportError as error:
+        raise BackendUnavailable(f"codec backend {config.backend!r} can't be imported: {error}") from error
+    codec: Codec = make(config)
+    return codec
