@@ -29,8 +29,8 @@ def load(prefix: Path) -> dict[str, Tensor]:
     """Every numeric tensor by its name, as writable copies.
 
     `prefix` is the path without ``.index``; a folder means the files in it that are named just ``.index`` and
-    ``.data-...``. Tensors of other types (strings, such as the object graph) are left out. `BackendUnavailable` if a file
-    is missing or isn't such a checkpoint.
+    ``.data-...``. Tensors of other types (strings, such as the object graph) are left out. `BackendUnavailable` if a
+    file is missing or isn't such a checkpoint.
     """
     index_path, data_path = _files(prefix)
     try:

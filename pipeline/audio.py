@@ -1,0 +1,243 @@
+"""Audio in and out: decode any file once and judge whether it can be used, resample, measure, write.
+
+Conventions: full scale is +-1; levels are dBFS, so that a full-scale sine has -3.01; the format of a file is that of
+its content, whatever its name says; `to_samples` is the only rounding rule from seconds to samples.
+"""
+
+import io
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+from uuid import uuid4
+
+import fsspec
+import numpy as np
+import soundfile
+import soxr
+
+from pipeline.config import Config
+from pipeline.errors import BadInput
+from pipeline.ogg import with_serial
+from pipeline.types import Audio, Samples, Seconds
+
+FLOOR_DBFS = -120.0  # what rms_dbfs and peak_dbfs give for digital silence
+UNKNOWN_FRAMES = 2**63 - 1  # libsndfile's frame count of a stream whose header states none
+UNKNOWN_BYTES = 0x7FFFF000  # from here on, a RIFF size is a streaming writer's "not known" (SoX, FFmpeg)
+BLOCK_FRAMES = 65_536
+EXTENSIONS: dict[str, Literal["FLAC", "WAV", "OGG"]] = {".flac": "FLAC", ".wav": "WAV", ".ogg": "OGG"}
+SUBTYPES = {"FLAC": "PCM_16", "WAV": "PCM_16", "OGG": "VORBIS"}
+READABLE = "wav, flac, ogg, opus or mp3"
+
+
+class DecodeLimits(Config):
+    """What a usable file is. All ours."""
+
+    min_seconds: float = 5.0  # s; the shortest that still holds a musical phrase
+    max_seconds: float = 1800.0  # s; 0.7 GB of 48 kHz stereo in memory
+    min_sample_rate: int = 16_000  # Hz; below, the band stops under 8 kHz: telephone audio
+    silence_dbfs: float = -60.0  # dBFS RMS of the whole file
+    max_remote_bytes: int = 2**31  # bytes; a file that isn't local is fetched into memory
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What a file's header says."""
+
+    duration: Seconds
+    sample_rate: int  # Hz
+    channels: int
+
+
+def to_samples(seconds: Seconds, sample_rate: int) -> int:
+    """The sample nearest to a time, halves up."""
+    return math.floor(seconds * sample_rate + 0.5)
+
+
+def to_seconds(samples: int, sample_rate: int) -> Seconds:
+    return samples / sample_rate
+
+
+def probe(uri: str, limits: DecodeLimits | None = None) -> Probe:
+    """Read the header. `BadInput` as in `decode`: missing, empty, unreadable, truncated; too big to fetch: too_long."""
+    with _open(uri, limits or DecodeLimits()) as file:
+        return Probe(to_seconds(file.frames, file.samplerate), file.samplerate, file.channels)
+
+
+def decode(uri: str, limits: DecodeLimits | None = None) -> Audio:
+    """Read a path or any fsspec URI at its own rate: mono or stereo; more channels become their mean, twice.
+
+    `BadInput` with a reason: missing, empty, unreadable, truncated, too_short, too_long, low_sample_rate, not_finite,
+    silent. Length and rate are judged by the header, before the audio is read.
+    """
+    limits = limits or DecodeLimits()
+    with _open(uri, limits) as file:
+        _check_header(uri, file, limits)
+        samples = _read(uri, file)
+        audio = Audio(samples, file.samplerate)
+    _check_content(uri, audio, limits)
+    return audio if audio.channels <= 2 else as_stereo(audio.mono())
+
+
+@contextmanager
+def _open(uri: str, limits: DecodeLimits) -> Iterator[soundfile.SoundFile]:
+    with closing(_source(uri, limits)) as source:
+        try:
+            file = soundfile.SoundFile(source)
+        except soundfile.LibsndfileError as error:
+            raise BadInput(f"{uri}: {error.error_string} Give {READABLE}.", "unreadable") from error
+        with file:
+            complaint = _promised_more(file.extra_info)
+            if complaint:
+                raise BadInput(f"{uri}: the file is cut short: {complaint}. Fetch it again.", "truncated")
+            if file.frames == 0:
+                raise BadInput(f"{uri}: the file holds no audio (0 frames).", "empty")
+            if file.frames == UNKNOWN_FRAMES:  # soundfile seeks after each read, which fails on these
+                raise BadInput(
+                    f"{uri}: its header states no length, as in a piped FLAC. Encode it again.", "unreadable"
+                )
+            yield file
+
+
+def _source(uri: str, limits: DecodeLimits) -> BinaryIO:
+    """A seekable binary file: the local file itself, or the whole remote file in memory.
+
+    In memory, because a network error must be raised here and not be swallowed in libsndfile's callbacks.
+    """
+    filesystem, path = fsspec.core.url_to_fs(uri)
+    local = isinstance(filesystem, fsspec.implementations.local.LocalFileSystem)
+    try:
+        size = filesystem.size(path) if filesystem.isfile(path) else None
+        if size is None and filesystem.isdir(path):
+            raise BadInput(f"{uri}: this is a folder. Give {READABLE}.", "unreadable")
+        if size == 0:
+            raise BadInput(f"{uri}: the file has 0 bytes. Fetch it again.", "empty")
+        if not local and size is not None and size > limits.max_remote_bytes:
+            raise BadInput(f"{uri}: {size} bytes, limit {limits.max_remote_bytes}. Split the file.", "too_long")
+        opened: BinaryIO = filesystem.open(path, "rb")
+    except FileNotFoundError as error:
+        raise BadInput(f"{uri}: no such file. Check the path or put the file back.", "missing") from error
+    if local:
+        return opened
+    with opened:
+        return io.BytesIO(opened.read())
+
+
+def _promised_more(log: str) -> str:
+    """libsndfile's own note that a container promises more than the file holds, else ''."""
+    for name, promised, found in re.findall(r"^\s*(data|SSND|riff)\s*:\s*(\d+) \(should be (\d+)\)", log, re.MULTILINE):
+        if int(found) < int(promised) < UNKNOWN_BYTES:
+            return f"its {name} chunk states {promised} bytes and has {found}"
+    if "does not match value from 'ds64' chunk" in log:
+        return "it has fewer frames than its ds64 chunk states"
+    return "its last Ogg page lacks the end-of-stream mark" if "lacks an end-of-stream bit" in log else ""
+
+
+def _check_header(uri: str, file: soundfile.SoundFile, limits: DecodeLimits) -> None:
+    if file.samplerate < limits.min_sample_rate:
+        text = f"{uri}: sample rate {file.samplerate} Hz, limit {limits.min_sample_rate} Hz. Find a better copy."
+        raise BadInput(text, "low_sample_rate")
+    seconds = to_seconds(file.frames, file.samplerate)
+    if seconds > limits.max_seconds:
+        raise BadInput(f"{uri}: {seconds:.1f} s, limit {limits.max_seconds} s. Split the file.", "too_long")
+    if seconds < limits.min_seconds:
+        raise BadInput(f"{uri}: {seconds:.2f} s, limit {limits.min_seconds} s. Leave it out.", "too_short")
+
+
+def _read(uri: str, file: soundfile.SoundFile) -> Samples:
+    """[channels, frames]; `BadInput` where the audio ends or breaks before the header's count."""
+    try:
+        frames = file.read(dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise BadInput(f"{uri}: the audio can't be decoded to its end: {error.error_string}", "truncated") from error
+    if len(frames) < file.frames:
+        text = f"{uri}: {len(frames)} of {file.frames} frames can be decoded: cut short or damaged. Fetch it again."
+        raise BadInput(text, "truncated")
+    return np.ascontiguousarray(frames.T)
+
+
+def _check_content(uri: str, audio: Audio, limits: DecodeLimits) -> None:
+    bad = int(audio.samples.size - np.count_nonzero(np.isfinite(audio.samples)))
+    if bad:
+        raise BadInput(f"{uri}: {bad} samples are NaN or infinite. Export the file again.", "not_finite")
+    level = rms_dbfs(audio)
+    if level < limits.silence_dbfs:
+        raise BadInput(f"{uri}: {level:.1f} dBFS RMS, limit {limits.silence_dbfs} dBFS. Leave it out.", "silent")
+
+
+def resample(audio: Audio, sample_rate: int) -> Audio:
+    """Change the rate (soxr, high quality); the length is the nearest to the same duration, halves up."""
+    if audio.sample_rate == sample_rate:
+        return audio
+    length = (2 * audio.length * sample_rate + audio.sample_rate) // (2 * audio.sample_rate)
+    frames = soxr.resample(np.ascontiguousarray(audio.samples.T), audio.sample_rate, sample_rate, quality="HQ")
+    samples = np.zeros((audio.channels, length), np.float32)
+    kept = min(length, len(frames))
+    samples[:, :kept] = frames[:kept].T
+    return Audio(samples, sample_rate)
+
+
+def as_stereo(audio: Audio) -> Audio:
+    """Two channels: mono twice, stereo as it is. `ValueError` for more."""
+    if audio.channels > 2:
+        raise ValueError(f"audio has {audio.channels} channels, expected 1 or 2: take .mono() first")
+    return audio if audio.channels == 2 else Audio(np.repeat(audio.samples, 2, axis=0), audio.sample_rate)
+
+
+def rms_dbfs(audio: Audio) -> float:
+    """Root mean square over all channels, dBFS; -120 for silence or no samples."""
+    if audio.length == 0:
+        return FLOOR_DBFS
+    power = float(np.mean(np.square(audio.samples, dtype=np.float64)))
+    return max(FLOOR_DBFS, 10 * math.log10(power)) if power > 0 else FLOOR_DBFS
+
+
+def peak_dbfs(audio: Audio) -> float:
+    """Largest absolute sample, dBFS; -120 for silence or no samples."""
+    peak = float(np.max(np.abs(audio.samples), initial=0.0))
+    return max(FLOOR_DBFS, 20 * math.log10(peak)) if peak > 0 else FLOOR_DBFS
+
+
+def loudness_gain_db(audio: Audio, rms: float = -16.0, peak: float = -1.0) -> float:
+    """Gain, dB, that brings the RMS to `rms` dBFS, or less where the peak would pass `peak` dBFS; 0 for silence.
+
+    Targets: paper, section 5.2.
+    """
+    if rms_dbfs(audio) <= FLOOR_DBFS:
+        return 0.0
+    return min(rms - rms_dbfs(audio), peak - peak_dbfs(audio))
+
+
+def apply_gain(audio: Audio, db: float) -> Audio:
+    return Audio(audio.samples * np.float32(10 ** (db / 20)), audio.sample_rate)
+
+
+def encode_bytes(audio: Audio, format: Literal["FLAC", "WAV", "OGG"]) -> bytes:
+    """Same audio, same bytes. FLAC and WAV hold 16 bits, Ogg is Vorbis; samples beyond full scale are clipped."""
+    buffer = io.BytesIO()
+    frames = np.ascontiguousarray(audio.samples.T)
+    options = {"format": format, "subtype": SUBTYPES[format]}
+    with soundfile.SoundFile(buffer, "w", audio.sample_rate, audio.channels, **options) as file:
+        for start in range(0, len(frames), BLOCK_FRAMES):  # libsndfile's Vorbis writer overflows on one long call
+            file.write(frames[start : start + BLOCK_FRAMES])
+    return with_serial(buffer.getvalue()) if format == "OGG" else buffer.getvalue()
+
+
+def write(path: Path, audio: Audio) -> None:
+    """Write ``.flac``, ``.wav`` or ``.ogg``, chosen by the suffix; a reader sees the old file or the whole new one."""
+    if path.suffix.lower() not in EXTENSIONS:
+        raise ValueError(f"can't write {path.suffix!r} files, use one of {', '.join(EXTENSIONS)}")
+    content = encode_bytes(audio, EXTENSIONS[path.suffix.lower()])
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,289 @@
+"""Every bad file has its own reason; every good one decodes to what was written, whatever its name."""
+
+import io
+import math
+import shutil
+import struct
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.audio import (
+    FLOOR_DBFS,
+    DecodeLimits,
+    apply_gain,
+    as_stereo,
+    decode,
+    encode_bytes,
+    loudness_gain_db,
+    peak_dbfs,
+    probe,
+    resample,
+    rms_dbfs,
+    to_samples,
+    to_seconds,
+    write,
+)
+from pipeline.errors import BadInput
+from pipeline.types import Audio
+
+RATE = 48_000
+FORMATS = [
+    ("WAV", "PCM_16"),
+    ("WAV", "FLOAT"),
+    ("FLAC", "PCM_16"),
+    ("OGG", "VORBIS"),
+    ("OGG", "OPUS"),
+    ("MP3", "MPEG_LAYER_III"),
+    ("AIFF", "PCM_16"),
+    ("RF64", "PCM_16"),
+    ("W64", "PCM_16"),
+]
+
+
+def sine(seconds: float = 6.0, frequency: float = 440.0, amplitude: float = 0.5, rate: int = RATE) -> Audio:
+    time = np.arange(to_samples(seconds, rate)) / rate
+    left = amplitude * np.sin(2 * np.pi * frequency * time)
+    return Audio(np.stack([left, 0.5 * left]).astype(np.float32), rate)
+
+
+def encoded(audio: Audio, format: str, subtype: str) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, audio.samples.T, audio.sample_rate, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+def flac_stating(frames: int) -> bytes:
+    """Six seconds of FLAC whose header states another count of frames (STREAMINFO's 36-bit field; 0 = unknown)."""
+    content = encoded(sine(), "FLAC", "PCM_16")
+    field = int.from_bytes(content[18:26], "big") >> 36 << 36 | frames
+    return content[:18] + field.to_bytes(8, "big") + content[26:]
+
+
+def reason(path: Path, limits: DecodeLimits | None = None) -> str:
+    with pytest.raises(BadInput) as caught:
+        decode(str(path), limits)
+    assert str(path) in str(caught.value)
+    return caught.value.reason
+
+
+def saved(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@given(st.integers(0, 10**9), st.sampled_from([8000, 22_050, 44_100, 48_000]))
+def test_samples_survive_seconds(samples: int, rate: int) -> None:
+    assert to_samples(to_seconds(samples, rate), rate) == samples
+
+
+def test_halves_round_up() -> None:
+    assert [to_samples(x / 2, 1) for x in range(6)] == [0, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize(("format", "subtype"), FORMATS)
+def test_every_format_decodes_by_content(tmp_path: Path, format: str, subtype: str) -> None:
+    original = sine()
+    path = saved(tmp_path / "song.wav", encoded(original, format, subtype))  # the name is wrong for most
+    audio = decode(str(path))
+    assert (audio.sample_rate, audio.channels, audio.length) == (RATE, 2, original.length)
+    middle = slice(RATE, -RATE)
+    error = audio.samples[:, middle] - original.samples[:, middle]
+    assert np.sqrt(np.mean(error**2)) < 0.02  # lossy codecs included
+    found = probe(str(path))
+    assert (found.duration, found.sample_rate, found.channels) == (6.0, RATE, 2)
+
+
+@pytest.mark.parametrize(("format", "subtype"), FORMATS)
+def test_a_file_cut_in_half_is_truncated(tmp_path: Path, format: str, subtype: str) -> None:
+    content = encoded(sine(20.0), format, subtype)
+    assert reason(saved(tmp_path / "song.bin", content[: len(content) // 2])) == "truncated"
+
+
+@pytest.mark.parametrize(("format", "subtype"), [("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
+def test_a_damaged_middle_is_truncated(tmp_path: Path, format: str, subtype: str) -> None:
+    noise = np.random.default_rng(0).normal(size=(2, 20 * RATE)).astype(np.float32) * 0.1
+    content = bytearray(encoded(Audio(noise, RATE), format, subtype))
+    content[len(content) // 3 : len(content) // 3 + 70_000] = bytes(70_000)
+    assert reason(saved(tmp_path / "song.bin", bytes(content))) == "truncated"
+
+
+def test_a_streamed_wav_with_unknown_size_is_whole(tmp_path: Path) -> None:
+    content = encoded(sine(), "WAV", "PCM_16")
+    streamed = content[:40] + struct.pack("<I", 0xFFFFFFFF) + content[44:]
+    assert decode(str(saved(tmp_path / "song.wav", streamed))).length == 6 * RATE
+
+
+def test_a_flac_without_a_length_is_unreadable(tmp_path: Path) -> None:
+    path = saved(tmp_path / "piped.flac", flac_stating(0))
+    assert reason(path) == "unreadable"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.wav", b"these are words, not samples\n" * 100),
+        ("photo.mp3", b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(range(256)) * 40),
+        ("archive.flac", b"PK\x03\x04" + bytes(3000)),
+        ("header-only.wav", b"RIFF\x24\0\0\0WAVE"),
+        ("zeros.ogg", bytes(5000)),
+    ],
+)
+def test_what_is_not_audio_is_unreadable(tmp_path: Path, name: str, content: bytes) -> None:
+    assert reason(saved(tmp_path / name, content)) == "unreadable"
+
+
+def test_a_folder_is_unreadable(tmp_path: Path) -> None:
+    assert reason(tmp_path) == "unreadable"
+
+
+def test_no_file_is_missing(tmp_path: Path) -> None:
+    assert reason(tmp_path / "gone.wav") == "missing"
+
+
+def test_no_bytes_and_no_frames_are_empty(tmp_path: Path) -> None:
+    assert reason(saved(tmp_path / "zero.wav", b"")) == "empty"
+    assert reason(saved(tmp_path / "frameless.wav", encoded(sine(0.0), "WAV", "PCM_16"))) == "empty"
+
+
+def test_length_limits(tmp_path: Path) -> None:
+    path = saved(tmp_path / "song.wav", encoded(sine(6.0), "WAV", "PCM_16"))
+    assert reason(path, DecodeLimits(min_seconds=6.1)) == "too_short"
+    assert reason(path, DecodeLimits(max_seconds=5.9)) == "too_long"
+    assert decode(str(path), DecodeLimits(min_seconds=6.0, max_seconds=6.0)).duration == 6.0
+
+
+def test_ten_hours_are_refused_by_the_header_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path / "long.flac", flac_stating(10 * 3600 * RATE)[:50_000])
+    assert reason(path) == "too_long"  # reading would have said truncated
+
+
+def test_telephone_audio_is_low_sample_rate(tmp_path: Path) -> None:
+    path = saved(tmp_path / "call.wav", encoded(sine(6.0, rate=8000), "WAV", "PCM_16"))
+    assert reason(path) == "low_sample_rate"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_nan_and_infinity_are_not_finite(tmp_path: Path, bad: float) -> None:
+    audio = sine()
+    audio.samples[1, 1000] = bad
+    assert reason(saved(tmp_path / "song.wav", encoded(audio, "WAV", "FLOAT"))) == "not_finite"
+
+
+def test_silence_is_silent(tmp_path: Path) -> None:
+    quiet = sine(amplitude=0.0005)
+    assert rms_dbfs(quiet) < -60
+    assert reason(saved(tmp_path / "quiet.wav", encoded(quiet, "WAV", "FLOAT"))) == "silent"
+    assert reason(saved(tmp_path / "zero.wav", encoded(apply_gain(quiet, -200), "WAV", "PCM_16"))) == "silent"
+
+
+def test_any_fsspec_address_and_odd_names(tmp_path: Path) -> None:
+    content = encoded(sine(), "FLAC", "PCM_16")
+    path = saved(tmp_path / "50% [live] *?.flac", content)
+    with fsspec.open("memory://audio/song.flac", "wb") as file:
+        file.write(content)
+    expected = decode(str(path)).samples
+    for uri in (f"file://{path}", "memory://audio/song.flac"):
+        np.testing.assert_array_equal(decode(uri).samples, expected)
+    with pytest.raises(BadInput) as caught:
+        decode("memory://audio/none.flac")
+    assert caught.value.reason == "missing"
+    with pytest.raises(BadInput) as caught:
+        decode("memory://audio/song.flac", DecodeLimits(max_remote_bytes=100))
+    assert caught.value.reason == "too_long"
+
+
+def test_mono_stays_mono_and_surround_becomes_stereo(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (6, 6 * RATE)).astype(np.float32)
+    mono = decode(str(saved(tmp_path / "mono.wav", encoded(Audio(noise[:1], RATE), "WAV", "FLOAT"))))
+    np.testing.assert_array_equal(mono.samples, noise[:1])
+    wide = decode(str(saved(tmp_path / "wide.wav", encoded(Audio(noise, RATE), "WAV", "FLOAT"))))
+    np.testing.assert_allclose(wide.samples, np.repeat(noise.mean(axis=0, keepdims=True), 2, axis=0), atol=1e-6)
+
+
+def test_as_stereo() -> None:
+    stereo = sine()
+    assert as_stereo(stereo) is stereo
+    np.testing.assert_array_equal(as_stereo(stereo.mono()).samples[1], stereo.mono().samples[0])
+    with pytest.raises(ValueError, match="3 channels"):
+        as_stereo(Audio(np.zeros((3, 10), np.float32), RATE))
+
+
+def test_levels_of_a_full_scale_sine() -> None:
+    time = np.arange(RATE) / RATE
+    full = Audio(np.sin(2 * np.pi * 1000 * time, dtype=np.float64).astype(np.float32)[None], RATE)
+    assert rms_dbfs(full) == pytest.approx(-3.0103, abs=1e-3)
+    assert peak_dbfs(full) == pytest.approx(0.0, abs=1e-3)
+    assert rms_dbfs(apply_gain(full, -20)) == pytest.approx(-23.0103, abs=1e-3)
+
+
+def test_levels_of_silence_have_a_floor() -> None:
+    for samples in (np.zeros((1, 100), np.float32), np.zeros((2, 0), np.float32)):
+        silence = Audio(samples, RATE)
+        assert rms_dbfs(silence) == peak_dbfs(silence) == FLOOR_DBFS
+        assert loudness_gain_db(silence) == 0.0
+
+
+def test_loudness_reaches_the_level_unless_the_peak_forbids() -> None:
+    steady = sine(amplitude=0.01)
+    assert rms_dbfs(apply_gain(steady, loudness_gain_db(steady))) == pytest.approx(-16, abs=1e-3)
+    spiky = Audio(np.zeros((1, RATE), np.float32), RATE)
+    spiky.samples[0, 100] = 0.1
+    assert peak_dbfs(apply_gain(spiky, loudness_gain_db(spiky))) == pytest.approx(-1, abs=1e-3)
+
+
+@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100, 96_000])
+def test_resampling_keeps_duration_and_tone(rate: int) -> None:
+    audio = resample(sine(1.0, frequency=1000), rate)
+    assert (audio.sample_rate, audio.length) == (rate, rate)
+    expected = sine(1.0, frequency=1000, rate=rate).samples
+    inner = slice(rate // 10, -rate // 10)
+    assert np.max(np.abs(audio.samples[:, inner] - expected[:, inner])) < 1e-3
+    assert resample(audio, rate) is audio
+
+
+@pytest.mark.parametrize("length", [1, 7, 1001])
+def test_resampled_length_is_the_nearest(length: int) -> None:
+    audio = Audio(np.ones((1, length), np.float32), 44_100)
+    assert resample(audio, 48_000).length == math.floor(length * 48_000 / 44_100 + 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])
+def test_writing_is_repeatable_and_reads_back(tmp_path: Path, suffix: str) -> None:
+    audio = sine()
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}{suffix}", audio)
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+    back = decode(str(tmp_path / f"a{suffix}"))
+    assert back.length == audio.length
+    assert np.max(np.abs(back.samples - audio.samples)) < (0.05 if suffix == ".ogg" else 2**-15)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"a{suffix}", f"b{suffix}"]
+
+
+def test_samples_beyond_full_scale_are_clipped_not_wrapped() -> None:
+    loud = Audio(np.array([[1.5, -1.5, 0.0]], np.float32), RATE)
+    frames, _ = soundfile.read(io.BytesIO(encode_bytes(loud, "WAV")))
+    np.testing.assert_allclose(frames, [1, -1, 0], atol=1e-4)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "song.flac"
+    write(path, sine())
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="mp4"):
+        write(tmp_path / "song.mp4", sine())
+    with pytest.raises(soundfile.LibsndfileError):
+        write(path, Audio(np.zeros((9, 100), np.float32), RATE))  # FLAC holds at most eight channels
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_file_handle_is_left_open(tmp_path: Path) -> None:
+    path = saved(tmp_path / "song.wav", b"not audio at all, only words in a row")
+    assert reason(path) == "unreadable"
+    shutil.rmtree(tmp_path)  # and pytest turns a ResourceWarning into an error
