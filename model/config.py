@@ -1,7 +1,7 @@
 """Every setting of the model, its training and its sampler; the defaults are the recipe `paper`.
 
-Conventions: tokens are 25 Hz codec frames, so 1024 tokens are 40.96 s; ratios and probabilities are 0..1. "Released code"
-is the authors' published implementation, named where the paper is silent or differs.
+Conventions: tokens are 25 Hz codec frames, so 1024 tokens are 40.96 s; ratios and probabilities are 0..1. "Released
+code" is the authors' published implementation, named where the paper is silent or differs.
 """
 
 from itertools import pairwise
