@@ -1,7 +1,8 @@
 """The shard contract, version 1: what one WebDataset sample holds. Standard library and numpy only.
 
-Conventions: times are seconds from the start of the (already stretched) song; intervals are half-open; codes are uint16;
-`F` window phases, `T` codes, `V` frequency-balanced variants, `R` reference windows, `C` captions, `W` prefix width.
+Conventions: times are seconds from the start of the (already stretched) song; intervals are half-open; codes are
+uint16; `F` window phases, `T` codes, `V` frequency-balanced variants, `R` reference windows, `C` captions, `W` prefix
+width.
 """
 
 import io
@@ -58,7 +59,7 @@ class FilterRecord:
 
 @dataclass(frozen=True, slots=True)
 class VariantRecord:
-    """How variant v of a stream was made: the filters (none for variant 0 and for un-augmented draws) and the loudness gain."""
+    """How variant v of a stream was made: filters (none for variant 0 and un-augmented draws) and the loudness gain."""
 
     filters: tuple[FilterRecord, ...]
     gain_db: float
@@ -127,9 +128,13 @@ class Sample:
         }
         for name, (good, array) in rules.items():
             if not good:
-                raise ContractError(f"{i.key}.{name}: {array.dtype} {array.shape} does not fit its json ({i.tokens} tokens)")
+                raise ContractError(
+                    f"{i.key}.{name}: {array.dtype} {array.shape} does not fit its json ({i.tokens} tokens)"
+                )
         if self.reference.shape[2] != self.text.shape[1]:
-            raise ContractError(f"{i.key}: reference width {self.reference.shape[2]} != text width {self.text.shape[1]}")
+            raise ContractError(
+                f"{i.key}: reference width {self.reference.shape[2]} != text width {self.text.shape[1]}"
+            )
         if i.tokens != 25 * i.samples_48k // 48_000 + 1:
             raise ContractError(f"{i.key}: {i.tokens} tokens do not fit {i.samples_48k} samples at 48 kHz")
         if "." in i.key or "/" in i.key:
@@ -140,7 +145,12 @@ class Sample:
 
     def to_files(self) -> dict[str, bytes]:
         """File extension -> bytes; the same sample gives the same bytes."""
-        arrays = {"vocal": self.vocal, "accompaniment": self.accompaniment, "reference": self.reference, "text": self.text}
+        arrays = {
+            "vocal": self.vocal,
+            "accompaniment": self.accompaniment,
+            "reference": self.reference,
+            "text": self.text,
+        }
         arrays |= {f"latent.{name}": value for name, value in self.latents.items()}
         info = json.dumps(asdict(self.info), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return {"json": info.encode()} | {f"{name}.npy": _npy(value) for name, value in sorted(arrays.items())}
@@ -150,7 +160,9 @@ class Sample:
         """Inverse of `to_files`; `ContractError` where a file is missing or of another schema version."""
         try:
             info = info_from_json(json.loads(files["json"]))
-            arrays = {n: np.load(io.BytesIO(files[f"{n}.npy"])) for n in ("vocal", "accompaniment", "reference", "text")}
+            arrays = {
+                n: np.load(io.BytesIO(files[f"{n}.npy"])) for n in ("vocal", "accompaniment", "reference", "text")
+            }
         except KeyError as error:
             raise ContractError(f"sample lacks {error}; it has {sorted(files)}") from error
         prefix, suffix = "latent.", ".npy"
@@ -167,18 +179,20 @@ def info_from_json(data: Mapping[str, Any]) -> SampleInfo:
     if data["schema_version"] != SCHEMA_VERSION:
         raise ContractError(f"schema version {data['schema_version']}, this code reads {SCHEMA_VERSION}")
     variants = {
-        name: tuple(
-            VariantRecord(tuple(FilterRecord(**f) for f in v["filters"]), v["gain_db"]) for v in data[name]
-        )
+        name: tuple(VariantRecord(tuple(FilterRecord(**f) for f in v["filters"]), v["gain_db"]) for v in data[name])
         for name in ("accompaniment_variants", "reference_variants")
     }
-    typed = dict(data) | variants | {
-        "sections": tuple(SectionRecord(**s) for s in data["sections"]),
-        "codec": CodecRecord(**data["codec"]),
-        "backends": tuple(BackendRecord(**b) for b in data["backends"]),
-        "vocal_active": tuple((a, b) for a, b in data["vocal_active"]),
-        "reference_spans": tuple((a, b) for a, b in data["reference_spans"]),
-    }
+    typed = (
+        dict(data)
+        | variants
+        | {
+            "sections": tuple(SectionRecord(**s) for s in data["sections"]),
+            "codec": CodecRecord(**data["codec"]),
+            "backends": tuple(BackendRecord(**b) for b in data["backends"]),
+            "vocal_active": tuple((a, b) for a, b in data["vocal_active"]),
+            "reference_spans": tuple((a, b) for a, b in data["reference_spans"]),
+        }
+    )
     for name in ("selection_reasons", "beats", "downbeats", "captions"):
         typed[name] = tuple(data[name])
     return SampleInfo(**typed)

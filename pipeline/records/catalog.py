@@ -1,0 +1,292 @@
+"""Files and URLs -> tracks named by the hash of their bytes, in batches that never change.
+
+Conventions: ``<root>/catalog/part-<batch>.parquet`` holds a batch's tracks; ``alias-<parts>-<number>.parquet`` says
+which track a URI held when that many parts existed (another place of known bytes, or a place whose bytes changed).
+Both are create-if-absent and never rewritten. A URI belongs to the track it held last.
+"""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.audio import Probe
+from pipeline.audio import probe as probe_header
+from pipeline.errors import BadInput
+from pipeline.records import files
+from pipeline.records.content import Content, read_content, stamp
+from pipeline.records.library import Source
+
+logger = logging.getLogger(__name__)
+
+BATCH_SIZE = 256  # tracks; one Prefect task and one shard (notes on the control plane: 64-1024 songs a task)
+_NAME = re.compile(r"(?P<kind>alias|part)-(?P<number>\d{5,})(?:-(?P<turn>\d{5,}))?\.parquet")
+_STRINGS = (
+    "track_id",
+    "sha256",
+    "split",
+    "artist",
+    "text",
+    "licence",
+    "vocal_uri",
+    "accompaniment_uri",
+    "error",
+    "message",
+)
+_PART_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in _STRINGS]
+    + [("bytes", pa.int64()), ("duration", pa.float64()), ("sample_rate", pa.int32()), ("channels", pa.int32())]
+    + [("uris", pa.list_(pa.string())), ("stamps", pa.list_(pa.string()))]
+)
+_ALIAS_SCHEMA = pa.schema([(name, pa.string()) for name in ("track_id", "uri", "stamp")])
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogRow:
+    """One track: bytes that some library named."""
+
+    track_id: str  # first 32 hex digits of the bytes' sha256; of the URI's where no byte could be read
+    uris: tuple[str, ...]  # every place that holds these bytes; at least one
+    sha256: str  # empty where no byte could be read
+    bytes: int
+    duration: float  # s, by the header; 0 with an error
+    sample_rate: int  # Hz, by the header; 0 with an error
+    channels: int
+    split: str  # as the library says: train, val, test or empty
+    artist: str
+    text: str
+    licence: str
+    vocal_uri: str  # true stems; empty where there are none
+    accompaniment_uri: str
+    error: str  # slug; empty if the song can be worked on
+    message: str = ""  # for people: what the error is
+
+    @property
+    def uri(self) -> str:
+        return self.uris[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """That a URI held a track; `stamp` tells cheaply whether it still does (empty: can't tell)."""
+
+    track_id: str
+    uri: str
+    stamp: str
+
+
+_Pending = dict[str, tuple[CatalogRow, list[_Claim]]]
+
+
+@dataclass(slots=True)
+class _Index:
+    """The catalog in memory."""
+
+    names: tuple[str, ...] = ()  # of the files it was read from
+    rows: dict[str, CatalogRow] = field(default_factory=dict)
+    batches: list[list[str]] = field(default_factory=list)
+    uris: dict[str, list[str]] = field(default_factory=dict)  # track id -> all places it was ever seen
+    owner: dict[str, str] = field(default_factory=dict)  # uri -> track id
+    stamps: dict[str, str] = field(default_factory=dict)  # uri -> stamp
+
+    def claim(self, claim: _Claim) -> None:
+        self.owner[claim.uri], self.stamps[claim.uri] = claim.track_id, claim.stamp
+        seen = self.uris.setdefault(claim.track_id, [])
+        if claim.uri not in seen:
+            seen.append(claim.uri)
+
+    def row(self, track_id: str) -> CatalogRow:
+        """A track with its present places; one whose every place now holds other bytes keeps them and gets an error."""
+        row, ever = self.rows[track_id], self.uris[track_id]
+        now = tuple(uri for uri in ever if self.owner[uri] == track_id)
+        if now or row.error:
+            return replace(row, uris=now or tuple(ever))
+        message = f"{ever[0]} now holds other bytes (track {self.owner[ever[0]]}); these are gone"
+        return replace(row, uris=tuple(ever), error="replaced", message=message)
+
+
+class Catalog:
+    """The tracks of one root, append-only."""
+
+    def __init__(self, root: Path, probe: Callable[[str], Probe] = probe_header) -> None:
+        self.directory = root / "catalog"
+        self.probe = probe
+        self._cache = _Index()
+
+    def add(
+        self,
+        sources: Iterable[Source],
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[int]:
+        """Catalogue new songs; the numbers of the new batches.
+
+        A known track is neither moved nor edited, and the first mention of new bytes says their split, artist and
+        text. Files whose size and times are those of the last visit aren't read again. A song that can't be read gets a
+        row with an error. Killed and run again, it makes the same batches.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        wanted = list(sources)
+        made: list[int] = []
+        index = self._index()
+        pending: _Pending = {}
+        aliases: list[_Claim] = []
+        for done, source in enumerate(wanted, start=1):
+            self._visit(source, index, pending, aliases)
+            if len(pending) == batch_size:
+                made += self._commit(pending)
+                index, pending = self._index(), {}
+            if progress:
+                progress(done, len(wanted))
+        made += self._commit(pending)
+        self._commit_aliases(aliases)
+        logger.info(
+            "catalog: %d songs named, %d new batches, %d new places of known songs",
+            len(wanted),
+            len(made),
+            len(aliases),
+        )
+        return made
+
+    def batches(self) -> list[int]:
+        return list(range(len(self._index().batches)))
+
+    def read(self, batch: int) -> list[CatalogRow]:
+        """The tracks of a batch, in the order in which they were added."""
+        index = self._index()
+        if not 0 <= batch < len(index.batches):
+            raise ValueError(f"batch {batch}: the catalog in {self.directory} has {len(index.batches)} batches, from 0")
+        return [index.row(track_id) for track_id in index.batches[batch]]
+
+    def batch_of(self, track_id: str) -> int:
+        """The batch that holds a track; `ValueError` if none does."""
+        for number, tracks in enumerate(self._index().batches):
+            if track_id in tracks:
+                return number
+        raise ValueError(f"track {track_id} is not in the catalog {self.directory}")
+
+    def find(self, text: str) -> list[CatalogRow]:
+        """Tracks by id or the start of one (4 digits at least), by URI or its last part, or by the bytes of a file."""
+        index = self._index()
+        places = {text, os.path.abspath(os.path.expanduser(text))}
+        found = {index.owner[uri] for uri in places if uri in index.owner}
+        if re.fullmatch(r"[0-9a-f]{4,32}", text):
+            found |= {track_id for track_id in index.rows if track_id.startswith(text)}
+        if not found and os.path.isfile(os.path.expanduser(text)):
+            found = {files.digest(Path(text).expanduser())[0][:32]} & index.rows.keys()
+        if not found:
+            found = {owner for uri, owner in index.owner.items() if uri.rpartition("/")[2] == text}
+        return [index.row(track_id) for track_id in sorted(found)]
+
+    def _visit(self, source: Source, index: _Index, pending: _Pending, aliases: list[_Claim]) -> None:
+        now = stamp(source.uri)
+        known = index.owner.get(source.uri)
+        if known and now and index.stamps[source.uri] == now:
+            self._warn_of_edit(source, index.rows[known])
+            return
+        content = read_content(source.uri)
+        if known and content.error and not index.rows[known].error:
+            return  # gone for now: the track it held stays
+        track_id = (content.sha256 or hashlib.sha256(source.uri.encode()).hexdigest())[:32]
+        claim = _Claim(track_id, source.uri, now)
+        if track_id in index.rows:
+            self._warn_of_edit(source, index.rows[track_id])
+            if known != track_id or index.stamps[source.uri] != now:
+                aliases.append(claim)
+        elif track_id in pending:
+            pending[track_id][1].append(claim)
+        else:
+            row = _describe(source, track_id, content)
+            pending[track_id] = (row if content.error else self._probed(row), [claim])
+
+    def _probed(self, row: CatalogRow) -> CatalogRow:
+        try:
+            header = self.probe(row.uri)
+        except BadInput as error:
+            return replace(row, error=error.reason, message=str(error))
+        return replace(row, duration=header.duration, sample_rate=header.sample_rate, channels=header.channels)
+
+    def _warn_of_edit(self, source: Source, row: CatalogRow) -> None:
+        said = {"split": source.split, "artist": source.artist, "text": source.text, "licence": source.licence}
+        changed = {name: value for name, value in said.items() if value and value != getattr(row, name)}
+        if changed:
+            logger.warning("%s is catalogued already; its new %s is not taken", source.uri, changed)
+
+    def _commit(self, pending: _Pending) -> list[int]:
+        """Write what is pending as the next batch; what another writer catalogued meanwhile becomes aliases."""
+        while pending:
+            number = len(self._index().batches)
+            if files.create(self.directory / f"part-{number:05d}.parquet", _encode_part(pending.values())):
+                return [number]
+            known = self._index().rows.keys() & pending.keys()
+            self._commit_aliases([claim for track_id in sorted(known) for claim in pending[track_id][1]])
+            pending = {track_id: entry for track_id, entry in pending.items() if track_id not in known}
+        return []
+
+    def _commit_aliases(self, claims: list[_Claim]) -> None:
+        if not claims:
+            return
+        table = pa.table(
+            {name: [getattr(claim, name) for claim in claims] for name in _ALIAS_SCHEMA.names}, schema=_ALIAS_SCHEMA
+        )
+        stem, turn = f"alias-{len(self._index().batches):05d}", 0
+        while not files.create(self.directory / f"{stem}-{turn:05d}.parquet", _parquet(table)):
+            turn += 1
+
+    def _index(self) -> _Index:
+        """The catalog as it is on disk now; read again only if a file was added."""
+        found = [match for path in self.directory.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
+        found.sort(key=lambda match: (int(match["number"]), match["kind"], int(match["turn"] or 0)))
+        names = tuple(match[0] for match in found)
+        if names != self._cache.names:
+            index = _Index(names)
+            for name in names:
+                _read_into(index, self.directory / name)
+            self._cache = index
+        return self._cache
+
+
+def _read_into(index: _Index, path: Path) -> None:
+    rows = pq.read_table(pa.BufferReader(path.read_bytes())).to_pylist()
+    if path.name.startswith("alias"):
+        for row in rows:
+            index.claim(_Claim(**row))
+        return
+    index.batches.append([row["track_id"] for row in rows])
+    for row in rows:
+        stamps = row.pop("stamps")
+        track = CatalogRow(**(row | {"uris": tuple(row["uris"])}))
+        index.rows[track.track_id] = track
+        for uri, at_visit in zip(track.uris, stamps, strict=True):
+            index.claim(_Claim(track.track_id, uri, at_visit))
+
+
+def _encode_part(entries: Iterable[tuple[CatalogRow, list[_Claim]]]) -> bytes:
+    rows = []
+    for row, claims in entries:
+        places = {claim.uri: claim.stamp for claim in claims}
+        plain = {item.name: getattr(row, item.name) for item in fields(row)}
+        rows.append(plain | {"uris": list(places), "stamps": list(places.values())})
+    return _parquet(pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _describe(source: Source, track_id: str, content: Content) -> CatalogRow:
+    return CatalogRow(
+        track_id=track_id, uris=(source.uri,), sha256=content.sha256, bytes=content.bytes,
+        duration=0.0, sample_rate=0, channels=0,
+        split=source.split, artist=source.artist, text=source.text, licence=source.licence,
+        vocal_uri=source.vocal, accompaniment_uri=source.accompaniment, error=content.error, message=content.message,
+    )  # fmt: skip

@@ -1,0 +1,176 @@
+"""What happened to every track at every stage: the record that progress bars and dashboards are not.
+
+Conventions: ``<root>/stages/<stage>-<key>/part-<batch>.parquet`` holds one row per track; rows that come later (a
+retry, a lowered gate) are a further generation ``part-<batch>-g001.parquet``. A part is its own commit:
+create-if-absent, never rewritten. A track is *settled* once it has a row that is not ``failed``: the first such row
+wins, whoever else worked on it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.config import Config
+from pipeline.records import files
+from pipeline.records.store import Artefact
+
+Status = Literal["ok", "rejected", "quarantined", "failed"]
+"""rejected: the stage judged it; quarantined: `BadInput`; failed: another exception, tried again by the next build."""
+
+_STAGE = re.compile(r"(?P<stage>[a-z0-9_-]+)-(?P<key>[0-9a-f]{8})")
+_PART = re.compile(r"part-(?P<batch>\d{5,})(?:-g(?P<generation>\d{3,}))?\.parquet")
+_ARTEFACT = pa.struct([("name", pa.string()), ("path", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64())])
+_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("track_id", "status", "reason", "message", "values")]
+    + [("artefacts", pa.list_(_ARTEFACT)), ("seconds", pa.float64())]
+    + [(name, pa.string()) for name in ("backend", "weights_sha256", "licence")]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one stage says of one track."""
+
+    track_id: str
+    status: Status
+    reason: str = ""  # short stable slug; empty for ok
+    message: str = ""  # for people: value, limit, remedy
+    values: str = ""  # JSON of the stage's result (values.dump)
+    artefacts: tuple[Artefact, ...] = ()
+    seconds: float = 0.0  # s of work on this track
+    backend: str = ""
+    weights_sha256: str = ""  # empty where the backend has no weights
+    licence: str = ""  # of the weights
+
+    @property
+    def settled(self) -> bool:
+        return self.status != "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    path: Path
+    batch: int
+    generation: int
+
+
+def stage_key(name: str, version: int, config: Config, dependencies: Mapping[str, str]) -> str:
+    """8 hex digits of (name, version, its config section, keys of the stages it reads)."""
+    identity = {"name": name, "version": version, "config": config.model_dump(mode="json"), "reads": dict(dependencies)}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:8]
+
+
+class Ledger:
+    """The rows of all stages under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def directory(self, stage: str, key: str) -> Path:
+        """Where the stage's parts lie, and its `Store`."""
+        if not _STAGE.fullmatch(f"{stage}-{key}"):
+            raise ValueError(f"stage {stage!r} with key {key!r}: need a-z, 0-9, '_', '-' and 8 hex digits")
+        return self.root / "stages" / f"{stage}-{key}"
+
+    def commit(self, stage: str, key: str, batch: int, rows: Iterable[Row], force: bool = False) -> Path:
+        """Keep rows for good, all or none of them; the path of the part that holds them (the newest, if none was new).
+
+        Rows of tracks that are settled already are dropped, so two writers of one batch agree on the first one's rows:
+        read `rows` afterwards to see what holds. `force` keeps them as the newer truth. No rows for a batch without a
+        part makes an empty part: seen, nothing to do.
+        """
+        wanted = _unique(rows)
+        while True:
+            parts = self._parts(stage, key, batch)
+            known = {} if force else _merge(parts)
+            new = [row for row in wanted if row.track_id not in known or not known[row.track_id].settled]
+            if parts and not new:
+                return parts[-1].path
+            generation = parts[-1].generation + 1 if parts else 0
+            suffix = f"-g{generation:03d}" if generation else ""
+            path = self.directory(stage, key) / f"part-{batch:05d}{suffix}.parquet"
+            if files.create(path, _encode(new)):
+                return path
+
+    def rows(self, stage: str, key: str, batch: int) -> dict[str, Row]:
+        """Track id -> its newest row; empty where nothing is committed."""
+        return _merge(self._parts(stage, key, batch))
+
+    def committed(self, stage: str, key: str) -> list[int]:
+        """Batches that have a part."""
+        return sorted({part.batch for part in self._parts(stage, key)})
+
+    def all_rows(self, stage: str, key: str) -> dict[str, Row]:
+        """Track id -> its newest row, over all batches in their order."""
+        return _merge(self._parts(stage, key))
+
+    def stages(self) -> list[tuple[str, str]]:
+        """(stage, key) of every directory, sorted."""
+        found = (_STAGE.fullmatch(path.name) for path in (self.root / "stages").glob("*") if path.is_dir())
+        return sorted((match["stage"], match["key"]) for match in found if match)
+
+    def story(self, track_id: str, batch: int | None = None) -> list[tuple[str, str, Row]]:
+        """(stage, key, row) of one track, every generation, by time of commit; `batch` saves reading the others."""
+        told = []
+        for stage, key in self.stages():
+            for part in self._parts(stage, key, batch):
+                table = pq.read_table(pa.BufferReader(part.path.read_bytes()))
+                when = table.schema.metadata[b"committed_at"].decode()
+                mine = _decode(table.filter(pc.equal(table["track_id"], track_id)))
+                told += [(when, stage, key, row) for row in mine]
+        return [(stage, key, row) for _, stage, key, row in sorted(told, key=lambda item: item[:3])]
+
+    def _parts(self, stage: str, key: str, batch: int | None = None) -> list[_Part]:
+        pattern = "part-*.parquet" if batch is None else f"part-{batch:05d}*.parquet"
+        parts = []
+        for path in self.directory(stage, key).glob(pattern):
+            match = _PART.fullmatch(path.name)
+            if match and batch in (None, int(match["batch"])):
+                parts.append(_Part(path, int(match["batch"]), int(match["generation"] or 0)))
+        return sorted(parts, key=lambda part: (part.batch, part.generation))
+
+
+def _unique(rows: Iterable[Row]) -> list[Row]:
+    by_track: dict[str, Row] = {}
+    for row in rows:
+        if row.status not in get_args(Status):
+            raise ValueError(f"track {row.track_id}: status {row.status!r} is none of {get_args(Status)}")
+        if row.track_id in by_track:
+            raise ValueError(f"track {row.track_id} has two rows in one commit; a stage says one thing of a track")
+        by_track[row.track_id] = row
+    return [by_track[track_id] for track_id in sorted(by_track)]
+
+
+def _merge(parts: Iterable[_Part]) -> dict[str, Row]:
+    return {
+        row.track_id: row for part in parts for row in _decode(pq.read_table(pa.BufferReader(part.path.read_bytes())))
+    }
+
+
+def _encode(rows: list[Row]) -> bytes:
+    columns = {name: [getattr(row, name) for row in rows] for name in _SCHEMA.names if name != "artefacts"}
+    columns["artefacts"] = [[_plain(artefact) for artefact in row.artefacts] for row in rows]
+    moment = datetime.now(UTC).isoformat(timespec="microseconds")
+    schema = _SCHEMA.with_metadata({"committed_at": moment})
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({name: columns[name] for name in schema.names}, schema=schema), sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def _plain(artefact: Artefact) -> dict[str, Any]:
+    return {"name": artefact.name, "path": artefact.path, "sha256": artefact.sha256, "bytes": artefact.bytes}
+
+
+def _decode(table: Any) -> list[Row]:
+    rows = table.to_pylist()
+    return [Row(**(row | {"artefacts": tuple(Artefact(**item) for item in row["artefacts"])})) for row in rows]
