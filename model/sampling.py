@@ -119,7 +119,7 @@ def filter_logits(logits_MV: Tensor, config: SamplerConfig) -> Candidates:
     """The released law without a full sort: nucleus of the untempered distribution, cut to `top_k`, then temperature.
 
     The `top_k` largest are cumulated under the logsumexp of *all* codes; a code stays while the mass before it is at
-    most `top_p`, so the one that crosses stays. Temperature 0 keeps the untempered probabilities: `draw` takes the first.
+    most `top_p`, so the one that crosses stays. Temperature 0 counts as 1 here; `draw` then takes the first.
     """
     logits_MV = logits_MV.float()
     width = min(config.top_k or logits_MV.shape[1], logits_MV.shape[1])
