@@ -1,0 +1,338 @@
+"""Training: the stages of one run, resumable, on any devices that Accelerate drives.
+
+Conventions: a step is one optimiser step over `accumulation` micro-batches on every process; losses are nats. Sums are
+divided by the denominators of the whole step, so accumulation and processes give the gradient of one large batch. On
+SIGTERM the step is finished, a checkpoint saved and the exit code is 75: the same command resumes.
+"""
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, gather_object
+from torch import Tensor
+
+from model import checkpoint
+from model.checkpoint import Progress, TrainState
+from model.config import StageConfig, TrainRun
+from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
+from model.journal import Journal, Meter
+from model.network import parameter_counts
+from model.objective import Objective, denominators
+from model.schedule import generator
+from model.shards import ShardSamples, load_training_split, manifest_sha256, weights_behind
+from model.stopping import RESUME_ME, StopRequest
+from model.validation import validate, validation_rows
+from pipeline.errors import BadInput, PipelineError
+
+logger = logging.getLogger(__name__)
+
+TRACKER = "tracker"  # folder of TensorBoard's event files inside the run's folder
+
+
+class TrainingDivergedError(PipelineError):
+    """The gradient is not finite; the newest checkpoint is from before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    finished: bool  # False: stopped on request, the same call resumes
+    step: int
+    checkpoint: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What all processes know of a step before it runs."""
+
+    masked: Tensor  # denominators of the step, float64 scalars
+    replaced: Tensor
+    reference_impossible: int  # rows
+    stop: bool  # some process was asked to
+
+
+def train(run: TrainRun, dataset: Path, out: Path) -> Outcome:
+    """Train, or go on training, the run in `out`. `BadInput` where it holds another run or the data has changed."""
+    if checkpoint.complete(out / checkpoint.FINAL):
+        done = checkpoint.load(out / checkpoint.FINAL)
+        logger.info("%s is finished at step %d: nothing to do", out, done.progress.step)
+        return Outcome(True, done.progress.step, done.path)
+    with StopRequest() as stop:
+        return Trainer(run, dataset, out, stop)()
+
+
+class Trainer:
+    """One run, in one process of possibly several."""
+
+    def __init__(self, run: TrainRun, dataset: Path, out: Path, stop: StopRequest) -> None:
+        self.run, self.config, self.dataset, self.out, self.stop = run, run.training, dataset, out, stop
+        self.accelerator = Accelerator(
+            mixed_precision=self.config.precision,
+            log_with=self.config.log_with or None,
+            project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / TRACKER)),
+        )
+        torch.manual_seed(self.config.seed)
+        self.objective = Objective(run.model, self.config.objective)
+        torch.manual_seed(generator(self.config.seed, "dropout", self.rank).initial_seed())
+        self.progress, self.state = self._resumed()
+        self.module = self.accelerator.prepare(self.objective)
+        self.optimizer = self._new_optimizer(self.config.stages[0])
+
+    @property
+    def rank(self) -> int:
+        return int(self.accelerator.process_index)
+
+    @property
+    def processes(self) -> int:
+        return int(self.accelerator.num_processes)
+
+    def __call__(self) -> Outcome:
+        stages = self.config.stages
+        logger.info("parameters: backbone %(backbone)d, total %(total)d", parameter_counts(self.objective.network))
+        self.accelerator.init_trackers("backline", init_kwargs=self._tracker_options())
+        with Journal(self.out, sum(s.steps for s in stages), self.progress.step, self._is_main) as journal:
+            for index in range(self.progress.stage, len(stages)):
+                if not self._run_stage(index, journal):
+                    return Outcome(False, self.progress.step, self._save_step())
+        self.accelerator.end_training()
+        return Outcome(True, self.progress.step, self.out / checkpoint.FINAL)
+
+    @property
+    def _is_main(self) -> bool:
+        return bool(self.accelerator.is_main_process)
+
+    def _run_stage(self, index: int, journal: Journal) -> bool:
+        """(The rest of) one stage; False where a stop was requested."""
+        stage = self.config.stages[index]
+        samples = load_training_split(self.dataset, stage, self.run.model)
+        codec, conditioner = weights_behind(samples[0])
+        self.progress = replace(self.progress, codec_sha256=codec, conditioner_sha256=conditioner)
+        self._begin_stage(stage)
+        drawing = Drawing(self.config.seed, index, stage.crop_tokens, self.config.crop_mode, stage.condition_dropout)
+        meter = Meter(stage.name)
+        for batches in self._steps(stage, RowSource(samples, drawing)):
+            agreed = self._agree(batches)
+            if agreed.stop:
+                return False
+            self._step(stage, batches, agreed, meter)
+            self._report(stage, meter, journal)
+        self._end_stage(index, stage)
+        return True
+
+    def _begin_stage(self, stage: StageConfig) -> None:
+        """A new optimiser, or the one that the run was stopped with; and its random state."""
+        self.optimizer = self._new_optimizer(stage)
+        if self.state is not None and self.progress.stage_step > 0:
+            self.optimizer.load_state_dict(dict(self.state.optimizer))
+        if self.state is not None:
+            _set_rng(self.state.rng[self.rank] if self.rank < len(self.state.rng) else {})
+        self.state = None
+        self.module.train()
+
+    def _new_optimizer(self, stage: StageConfig) -> Any:
+        adamw = torch.optim.AdamW(
+            self.objective.parameters(), stage.learning_rate, stage.betas, stage.eps, stage.weight_decay
+        )
+        return self.accelerator.prepare(adamw)
+
+    def _steps(self, stage: StageConfig, source: RowSource) -> Iterator[list[Batch]]:
+        """The micro-batches of each step that the stage still has to take."""
+        p = self.progress
+        slicing = Slicing(
+            first=p.stage_samples,
+            stream_offset=p.samples - p.stage_samples,
+            batch_size=stage.batch_size,
+            rank=self.rank,
+            processes=self.processes,
+            mask_schedule=self.config.objective.mask_schedule,
+            min_ratio=self.config.objective.min_ratio,
+        )
+        steps = stage.steps - p.stage_step
+        loader = torch.utils.data.DataLoader(
+            MicroBatches(source, slicing),
+            batch_size=None,
+            sampler=range(steps * stage.accumulation),
+            num_workers=self.config.workers,
+            generator=torch.Generator(),  # the default draws from the global stream, which a resumed run must not
+        )
+        batches = iter(loader)
+        for _ in range(steps):
+            yield list(islice(batches, stage.accumulation))
+
+    def _agree(self, batches: Sequence[Batch]) -> Agreement:
+        parts = [denominators(self.config.objective, batch) for batch in batches]
+        local = [
+            float(sum(part.masked for part in parts)),
+            float(sum(part.replaced for part in parts)),
+            float(sum(batch.reference_impossible for batch in batches)),
+            float(self.stop.requested),
+        ]
+        device = self.accelerator.device
+        total = self.accelerator.reduce(torch.tensor(local, dtype=torch.float64, device=device), reduction="sum")
+        masked, replaced, impossible, stop = total.unbind()
+        return Agreement(masked, replaced, int(impossible), bool(stop))
+
+    def _step(self, stage: StageConfig, batches: Sequence[Batch], agreed: Agreement, meter: Meter) -> None:
+        """One optimiser step."""
+        rate = learning_rate(stage, self.progress.stage_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        for index, batch in enumerate(batches):
+            last = index == len(batches) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.module):
+                self._backward(batch.to(self.accelerator.device), len(batches), agreed, meter)
+        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip)
+        if self.config.precision != "fp16" and not math.isfinite(float(norm)):
+            raise TrainingDivergedError(
+                f"gradient norm {float(norm)} at step {self.progress.step + 1}; lower learning_rate"
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        meter.step(rate, float(norm))
+        self._advance(stage, agreed.reference_impossible)
+
+    def _backward(self, batch: Batch, micro_batches: int, agreed: Agreement, meter: Meter) -> None:
+        """Add one micro-batch's share of the step's gradient."""
+        objective = self.config.objective
+        masked, weight = agreed.masked, objective.rtd.weight
+        if objective.loss == "mean_masked" and objective.scope == "micro_batch":
+            masked = denominators(objective, batch).masked * micro_batches * self.processes
+        sums = self.module(batch)
+        cml, rtd = _ratio(sums.masked_loss, masked), _ratio(sums.replaced_loss, agreed.replaced)
+        self.accelerator.backward((cml + weight * rtd) * self.processes)  # processes are averaged, we want their sum
+        meter.add(cml, rtd, weight, sums.hits, sums.masked, batch.valid_BT.sum())
+
+    def _advance(self, stage: StageConfig, reference_impossible: int) -> None:
+        p, rows = self.progress, stage.batch_size * stage.accumulation * self.processes
+        self.progress = replace(
+            p,
+            step=p.step + 1,
+            stage_step=p.stage_step + 1,
+            samples=p.samples + rows,
+            stage_samples=p.stage_samples + rows,
+            reference_impossible=p.reference_impossible + reference_impossible,
+        )
+
+    def _report(self, stage: StageConfig, meter: Meter, journal: Journal) -> None:
+        """Log, validate and save where one is due after this step."""
+        p, c, last = self.progress, self.config, self.progress.stage_step == stage.steps
+        journal.advance(p.step, stage.name)
+        values: dict[str, float] = {}
+        if p.step % c.log_every == 0 or last:
+            values |= meter.read(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
+            values["reference_impossible"] = p.reference_impossible
+        if p.stage_step % c.validate_every == 0 or last:
+            values |= self._validated(stage)
+        if values:
+            journal.write({"step": p.step, "stage": stage.name, **values})
+            self.accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=p.step)
+        if p.step % c.checkpoint_every == 0 and not last:
+            self._save_step()
+
+    def _validated(self, stage: StageConfig) -> dict[str, float]:
+        samples = ShardSamples(self.dataset, "val") if self.config.validate_samples else ()
+        if not samples:
+            logger.info("no held-out likelihood: the split val is empty or validate_samples is 0")
+            return {}
+        rows = validation_rows(samples, self.config, stage, self.rank, self.processes)
+        nats, codes = validate(self.objective.network, rows, self.config.validate_draws, self.accelerator.device)
+        local = torch.tensor([nats, float(codes)], dtype=torch.float64, device=self.accelerator.device)
+        total = self.accelerator.reduce(local, reduction="sum")
+        return {"val_nll": float(total[0] / total[1])}
+
+    def _end_stage(self, index: int, stage: StageConfig) -> None:
+        """Keep the stage's weights, and go to the next stage's start."""
+        last = index == len(self.config.stages) - 1
+        self._save(self.out / (checkpoint.FINAL if last else f"after-{stage.name}"), with_state=False)
+        self.progress = replace(self.progress, stage=index + 1, stage_step=0, stage_samples=0)
+        if not last:
+            self._save_step()
+
+    def _save_step(self) -> Path:
+        path = self.out / f"step-{self.progress.step:08d}"
+        self._save(path, with_state=True)
+        if self._is_main:
+            checkpoint.prune(self.out, self.config.keep)
+        self.accelerator.wait_for_everyone()
+        return path
+
+    def _save(self, path: Path, with_state: bool) -> None:
+        rng = gather_object([_get_rng()]) if with_state else []
+        state = TrainState(self.optimizer.state_dict(), tuple(rng)) if with_state else None
+        if self._is_main:
+            checkpoint.save(path, self.objective.network.state_dict(), self.run, self.progress, state)
+        self.accelerator.wait_for_everyone()
+
+    def _resumed(self) -> tuple[Progress, TrainState | None]:
+        """Where the run in `out` stands, its weights loaded; a fresh start where there is no checkpoint."""
+        manifest = manifest_sha256(self.dataset)
+        newest = checkpoint.latest(self.out)
+        if newest is None:
+            return Progress(manifest_sha256=manifest), None
+        found = checkpoint.load(newest)
+        if found.run != self.run:
+            raise BadInput(
+                f"{newest} was trained with other settings; give the same recipe or a new --out", "other_run"
+            )
+        if found.progress.manifest_sha256 != manifest:
+            raise BadInput(f"{newest} was trained on another build of {self.dataset}; give a new --out", "other_data")
+        self.objective.network.load_state_dict(found.weights())
+        logger.info("resuming %s after step %d", newest, found.progress.step)
+        return found.progress, found.state()
+
+    def _tracker_options(self) -> dict[str, dict[str, int]]:
+        """TensorBoard hides what a killed run wrote beyond the checkpoint that this one resumes from."""
+        return {"tensorboard": {"purge_step": self.progress.step + 1}} if self.config.log_with == "tensorboard" else {}
+
+
+def learning_rate(stage: StageConfig, step: int) -> float:
+    """Rate of the stage's step `step` (0-based): linear warm-up to the peak, then a cosine that ends at zero."""
+    if step < stage.warmup_steps:
+        return stage.learning_rate * (step + 1) / stage.warmup_steps
+    done = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
+    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _ratio(total: Tensor, denominator: Tensor) -> Tensor:
+    return total / denominator.clamp(min=1).to(device=total.device, dtype=total.dtype)
+
+
+def _get_rng() -> dict[str, Tensor]:
+    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state()} | cuda
+
+
+def _set_rng(state: Any) -> None:
+    if "cpu" in state:
+        torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m model.train`, also under `accelerate launch`; 0 finished, 75 stopped and saved, 1 can't be trained."""
+    parser = argparse.ArgumentParser(prog="python -m model.train", description=__doc__.partition("\n")[0])
+    parser.add_argument("--run", type=Path, required=True, help="train_run.json: model, training, sampler settings")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder of a built dataset (manifest.json, shards)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; an unfinished run in it is resumed")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        outcome = train(TrainRun.model_validate_json(given.run.read_text()), given.dataset, given.out)
+    except PipelineError as error:
+        logger.error("%s", error)
+        return 1
+    return 0 if outcome.finished else RESUME_ME
+
+
+if __name__ == "__main__":
+    sys.exit(main())
