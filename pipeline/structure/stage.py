@@ -1,0 +1,59 @@
+"""Structure: where a song's beats, bars and sections lie, its tempo and its key.
+
+Conventions: times are seconds from the start of the song, ascending; sections are half-open, tile ``[0, duration)``
+and carry one of SongFormer's eight labels; downbeats are a subset of the beats. The song is analysed, not its stems.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal, Protocol
+
+from pipeline.config import Config
+from pipeline.errors import BackendUnavailable
+from pipeline.types import Audio, Seconds, Section, Span
+
+
+class StructureConfig(Config):
+    backend: Literal["selfsim"] = "selfsim"  # "songformer" arrives with its port
+    beats_per_bar: int = 4  # beats; ours: popular music is in four far more often than not
+    min_section: Seconds = 8.0  # s; ours: four bars at 120 BPM, the shortest part that pop forms name
+    kernel: Seconds = 16.0  # s each side of a boundary that the novelty compares; ours, eight bars at 120 BPM
+    peak: float = 0.30  # share of the strongest novelty that a boundary needs; ours, swept on rendered songs 2026-11
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The form of one song."""
+
+    sections: tuple[Section, ...]
+    beats: tuple[Seconds, ...]
+    downbeats: tuple[Seconds, ...]
+    tempo: float  # beats a minute; 0 where no beat was found
+    key: str  # "C major", "F# minor"; sharps only
+
+
+class Extractor(Protocol):
+    name: str
+    version: int
+    config: StructureConfig
+    backend: str
+    weights_sha256: str
+    licence: str
+
+    def __call__(self, audio: Audio, vocal_active: Sequence[Span] | None = None) -> Structure:
+        """Analyse one song of any rate; `vocal_active` (where someone sings) helps the labels, None = not known."""
+
+
+BACKENDS = {"selfsim": "pipeline.structure.selfsim:build"}
+
+
+def build(config: StructureConfig) -> Extractor:
+    """Load the backend named in the config; `BackendUnavailable` if it can't be imported."""
+    module, factory = BACKENDS[config.backend].split(":")
+    try:
+        make = getattr(import_module(module), factory)
+    except ImportError as error:
+        raise BackendUnavailable(f"structure backend {config.backend!r} can't be imported: {error}") from error
+    extractor: Extractor = make(config)
+    return extractor
