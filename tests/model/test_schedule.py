@@ -1,6 +1,7 @@
 """Schedules by formula; one Sobol stream, however it is cut."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_the_stream_is_torchs_scrambled_sobol_sequence() -> None:
 def test_slices_of_ranks_and_restarts_join_to_the_one_stream() -> None:
     whole = mask_ratios(1, 0, 2 * BLOCK + 300)
     cuts = [0, 1, 40, BLOCK - 1, BLOCK, BLOCK + 7, 2 * BLOCK + 300]
-    parts = [mask_ratios(1, a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+    parts = [mask_ratios(1, a, b - a) for a, b in pairwise(cuts)]
     assert torch.equal(torch.cat(parts), whole)
     assert mask_ratios(1, 77, 0).shape == (0,)
     assert not torch.equal(mask_ratios(2, 0, 100), whole[:100])
