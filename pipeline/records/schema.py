@@ -7,6 +7,7 @@ width.
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 SPLITS = ("train-stage1", "train-stage2", "val", "test")
+CODEBOOK_SIZE = 16_384  # codes are below it
+_ARRAYS = ("vocal", "accompaniment", "reference", "text")
+_KEY = re.compile(r"[A-Za-z0-9_+-]{1,80}")  # WebDataset cuts names at the first dot; ustar names end at 100 characters
 
 
 class ContractError(ValueError):
@@ -111,66 +115,46 @@ class Sample:
 
     def validate(self) -> Self:
         """The sample itself, or `ContractError`."""
+        _check_info(self.info)
         i, phases = self.info, self.info.codec.phases
-        rules = {
-            "vocal": (self.vocal.dtype == np.uint16 and self.vocal.shape == (phases, i.tokens), self.vocal),
-            "accompaniment": (
-                self.accompaniment.dtype == np.uint16
-                and self.accompaniment.shape == (len(i.accompaniment_variants), phases, i.tokens),
-                self.accompaniment,
-            ),
-            "reference": (
-                self.reference.dtype == np.float16
-                and self.reference.shape[:2] == (len(i.reference_variants), len(i.reference_spans)),
-                self.reference,
-            ),
-            "text": (self.text.dtype == np.float16 and self.text.shape[0] == len(i.captions), self.text),
-        }
-        for name, (good, array) in rules.items():
-            if not good:
-                raise ContractError(
-                    f"{i.key}.{name}: {array.dtype} {array.shape} does not fit its json ({i.tokens} tokens)"
-                )
-        if self.reference.shape[2] != self.text.shape[1]:
-            raise ContractError(
-                f"{i.key}: reference width {self.reference.shape[2]} != text width {self.text.shape[1]}"
-            )
-        if i.tokens != 25 * i.samples_48k // 48_000 + 1:
-            raise ContractError(f"{i.key}: {i.tokens} tokens do not fit {i.samples_48k} samples at 48 kHz")
-        if "." in i.key or "/" in i.key:
-            raise ContractError(f"key {i.key!r} must not contain '.' or '/'")
-        if i.split in ("val", "test") and len(i.accompaniment_variants) != 1:
-            raise ContractError(f"{i.key}: {i.split} samples have no variants, got {len(i.accompaniment_variants) - 1}")
+        _check_array(i, "vocal", self.vocal, np.uint16, (phases, i.tokens))
+        _check_array(
+            i, "accompaniment", self.accompaniment, np.uint16, (len(i.accompaniment_variants), phases, i.tokens)
+        )
+        shape = (len(i.reference_variants), len(i.reference_spans))
+        _check_array(i, "reference", self.reference, np.float16, (*shape, self.reference.shape[-1]))
+        _check_array(i, "text", self.text, np.float16, (len(i.captions), self.reference.shape[-1]))
+        for name in ("vocal", "accompaniment"):
+            highest = int(getattr(self, name).max(initial=0))
+            if highest >= CODEBOOK_SIZE:
+                raise ContractError(f"{i.key}.{name}: code {highest}, the highest there is is {CODEBOOK_SIZE - 1}")
         return self
 
     def to_files(self) -> dict[str, bytes]:
-        """File extension -> bytes; the same sample gives the same bytes."""
-        arrays = {
-            "vocal": self.vocal,
-            "accompaniment": self.accompaniment,
-            "reference": self.reference,
-            "text": self.text,
-        }
+        """File extension -> bytes; the same sample gives the same bytes. `ContractError` if a number is not finite."""
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {f"latent.{name}": value for name, value in self.latents.items()}
-        info = json.dumps(asdict(self.info), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        try:
+            info = json.dumps(
+                asdict(self.info), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+            )
+        except ValueError as error:
+            raise ContractError(f"{self.info.key}.json: NaN or infinity among its numbers") from error
         return {"json": info.encode()} | {f"{name}.npy": _npy(value) for name, value in sorted(arrays.items())}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> Self:
-        """Inverse of `to_files`; `ContractError` where a file is missing or of another schema version."""
+        """Inverse of `to_files`; `ContractError` where a file is missing, unreadable or of another schema version."""
         try:
             info = info_from_json(json.loads(files["json"]))
-            arrays = {
-                n: np.load(io.BytesIO(files[f"{n}.npy"])) for n in ("vocal", "accompaniment", "reference", "text")
-            }
+            arrays = {name: np.load(io.BytesIO(files[f"{name}.npy"])) for name in _ARRAYS}
+            latents = {name: np.load(io.BytesIO(files[f"latent.{name}.npy"])) for name in _latent_names(files)}
         except KeyError as error:
             raise ContractError(f"sample lacks {error}; it has {sorted(files)}") from error
-        prefix, suffix = "latent.", ".npy"
-        latents = {
-            name[len(prefix) : -len(suffix)]: np.load(io.BytesIO(data))
-            for name, data in files.items()
-            if name.startswith(prefix) and name.endswith(suffix)
-        }
+        except ContractError:
+            raise
+        except (ValueError, TypeError, EOFError) as error:
+            raise ContractError(f"sample can't be read: {error}; it has {sorted(files)}") from error
         return cls(info=info, latents=latents, **arrays).validate()
 
 
@@ -198,7 +182,35 @@ def info_from_json(data: Mapping[str, Any]) -> SampleInfo:
     return SampleInfo(**typed)
 
 
+def _check_info(info: SampleInfo) -> None:
+    i = info
+    rules = {
+        f"key {i.key!r} must match {_KEY.pattern}": bool(_KEY.fullmatch(i.key)),
+        f"split {i.split!r} is none of train, val, test": i.split in ("train", "val", "test"),
+        f"selection {i.selection!r} is none of stage1, stage2": i.selection in ("stage1", "stage2"),
+        f"{i.tokens} tokens do not fit {i.samples_48k} samples at 48 kHz": i.tokens == 25 * i.samples_48k // 48_000 + 1,
+        "variant 0 of both streams must be there": bool(i.accompaniment_variants and i.reference_variants),
+        f"{i.split} samples have no balanced variants": i.split == "train"
+        or len(i.accompaniment_variants) == len(i.reference_variants) == 1,
+    }
+    if broken := [rule for rule, kept in rules.items() if not kept]:
+        raise ContractError(f"{i.key}: {'; '.join(broken)}")
+
+
+def _check_array(info: SampleInfo, name: str, array: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        wanted = f"{np.dtype(dtype)} {shape}"
+        raise ContractError(
+            f"{info.key}.{name}: {array.dtype} {array.shape} does not fit its json, which asks {wanted}"
+        )
+
+
+def _latent_names(files: Mapping[str, bytes]) -> list[str]:
+    matches = (re.fullmatch(r"latent\.(\w+)\.npy", name) for name in sorted(files))
+    return [match[1] for match in matches if match]
+
+
 def _npy(array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)  # memory order must not change the bytes
     return buffer.getvalue()

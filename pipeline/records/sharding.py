@@ -155,18 +155,15 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     try:
         data = json.loads(path.read_bytes())
-        version, shards = data["schema_version"], tuple(Sidecar(**shard) for shard in data["shards"])
+        if (version := data["schema_version"]) != SCHEMA_VERSION:
+            raise ManifestError(f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}; build again")
+        shards = tuple(Sidecar(**shard) for shard in data["shards"])
         extra = {name: value for name, value in data.items() if name not in _OWN_FIELDS}
-        manifest = Manifest(data["name"], data["config_hash"], shards, data["stages"], extra)
+        return Manifest(data["name"], data["config_hash"], shards, data["stages"], extra)
     except FileNotFoundError as error:
         raise ManifestError(f"{path} is missing; the build of this dataset did not end, run it again") from error
     except (ValueError, TypeError, KeyError) as error:
         raise ManifestError(f"{path}: not a manifest ({error!r}); run the build again") from error
-    if version != SCHEMA_VERSION:
-        raise ManifestError(
-            f"{path}: schema version {version}, this code reads {SCHEMA_VERSION}; build the dataset again"
-        )
-    return manifest
 
 
 def require_splits(sidecars: Iterable[Sidecar], splits: Sequence[str] = SPLITS) -> None:
