@@ -1,6 +1,6 @@
 """Text or reference audio -> one prefix vector of width W (paper 4.1: CLaMP3; embedded: MiniLM and musicnn).
 
-Conventions: vectors are float32 ``[W]``, the same W for text and audio; reference audio is mono, of the recipe's length.
+Conventions: vectors are float32 ``[W]``, the same W for text and audio; reference audio is mono.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,6 @@ Vectors = NDArray[np.float32]
 
 class ConditioningConfig(Config):
     backend: Literal["embedded"] = "embedded"  # "clamp3" arrives with its port
-    reference_seconds: float = 20.48  # s; paper 5.2
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,38 @@
+"""The `backline` command. Heavy modules are imported by the command that needs them, so that --help answers at once."""
+
+import logging
+import sys
+
+import typer
+
+from flows.cli import build, codec, demo, model, serve, songs
+from flows.cli.console import err
+from flows.environment import prepare
+from pipeline.errors import PipelineError
+
+commands = typer.Typer(
+    name="backline",
+    help="A song library in, a model that plays a band behind any voice out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+commands.add_typer(songs.commands, name="songs")
+commands.add_typer(codec.commands, name="codec")
+for group in (build, model, serve, demo):
+    for command in group.commands.registered_commands:
+        commands.registered_commands.append(command)
+
+
+def app() -> None:
+    """Run a command; an error we raise on purpose is one clear message and exit code 1, not a traceback."""
+    prepare(quiet=True)
+    logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s: %(message)s")
+    for noisy in ("httpx", "prefect", "matplotlib", "numba", "websockets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        commands()
+    except (PipelineError, ValueError, FileNotFoundError) as error:
+        err.print(f"[bold red]backline:[/] {error}", highlight=False)
+        logging.getLogger(__name__).debug("details", exc_info=True)
+        sys.exit(1)

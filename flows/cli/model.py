@@ -1,0 +1,101 @@
+"""`backline train`, `generate` and `evaluate`: the model side."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.console import out
+
+commands = typer.Typer()
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: section.key=value.")]
+
+
+@commands.command()
+def train(
+    dataset: Annotated[Path, typer.Option(help="A built dataset, such as ROOT/datasets/demo.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder of the run; an unfinished run in it is resumed.")],
+    recipe: Annotated[str, typer.Option(help="demo, paper, upstream, or the path of a YAML file.")] = "demo",
+    processes: Annotated[int, typer.Option(min=1, help="Processes: one a GPU, or gloo processes on CPU.")] = 1,
+    accelerate_config: Annotated[str, typer.Option(help="Path of an accelerate config, for DDP, FSDP or nodes.")] = "",
+    set_: Overrides = None,
+) -> None:
+    """Train the mask predictor: accelerate launch, stage 1, then stage 2.
+
+    Example: backline train --dataset runs/mine/datasets/demo --out runs/mine/model
+    """
+    from flows.train_model import TrainParameters, train_model
+
+    run = train_model(
+        TrainParameters(
+            recipe=recipe,
+            dataset=str(dataset.absolute()),
+            out=str(out_),
+            processes=processes,
+            accelerate_config=accelerate_config,
+            overrides=set_ or [],
+        )
+    )
+    out.print(f"Run {run} finished; weights in {run / 'final'}.", soft_wrap=True)
+
+
+@commands.command()
+def generate(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run, or of one checkpoint in it.")],
+    vocal: Annotated[Path, typer.Option(help="The voice: wav, flac, ogg, opus or mp3.")],
+    out_: Annotated[Path, typer.Option("--out", help="File of the accompaniment, exactly as long as the vocal.")],
+    text: Annotated[str, typer.Option(help="Style, instruments, mood; empty = no text.")] = "",
+    reference: Annotated[Path | None, typer.Option(help="A recording whose sound to follow.")] = None,
+    mix: Annotated[Path | None, typer.Option(help="Also write vocal and accompaniment together.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps [default: the recipe's, 60 in the paper].")] = None,
+    schedule: Annotated[str, typer.Option(help="cosine, linear, or power:x [default: the recipe's].")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same accompaniment.")] = 0,
+) -> None:
+    """Play a band behind a voice.
+
+    Example: backline generate --checkpoint runs/mine/model --vocal me.wav --text "an acoustic folk track" --out band.wav
+    """
+    from flows.generate import GenerateRequest, generate_file
+
+    request = GenerateRequest(
+        checkpoint=checkpoint,
+        vocal=vocal,
+        out=out_,
+        text=text,
+        reference=reference,
+        mix=mix,
+        steps=steps,
+        schedule=schedule,
+        seed=seed,
+    )
+    written = generate_file(request)
+    out.print(f"{written.path}: {written.seconds:.2f} s of accompaniment in {written.took:.1f} s.", soft_wrap=True)
+    out.print("The embedded codec hears one channel up to 12 kHz and plays two equal channels.")
+
+
+@commands.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run, or of one checkpoint in it.")],
+    dataset: Annotated[Path, typer.Option(help="The built dataset whose held-out songs to use.")],
+    out_: Annotated[Path, typer.Option("--out", help="Folder for report.html, results.json and the audio.")],
+    split: Annotated[str, typer.Option(help="test or val.")] = "test",
+    recipe: Annotated[str, typer.Option(help="demo, paper, upstream, or the path of a YAML file.")] = "demo",
+    set_: Overrides = None,
+) -> None:
+    """Generate for held-out songs, score the result between floors and a ceiling, and write a report page.
+
+    Example: backline evaluate --checkpoint runs/mine/model --dataset runs/mine/datasets/demo --out runs/mine/report
+    """
+    from flows.evaluate_model import EvaluateParameters, evaluate_model
+
+    report = evaluate_model(
+        EvaluateParameters(
+            recipe=recipe,
+            checkpoint=str(checkpoint.absolute()),
+            dataset=str(dataset.absolute()),
+            out=str(out_.absolute()),
+            split=split,
+            overrides=set_ or [],
+        )
+    )
+    out.print(f"Report: {report}", soft_wrap=True)

@@ -1,0 +1,71 @@
+"""`make demo`: the whole job, small but real, on songs rendered here or on the user's own, topped up."""
+
+import csv
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.build_dataset import BuildParameters, build_dataset, open_build
+from flows.evaluate_model import EvaluateParameters, evaluate_model
+from flows.shards import tracks
+from flows.train_model import TrainParameters, train_model
+from pipeline.records.library import Source, scan_library
+from pipeline.songs.render import render_library
+
+logger = logging.getLogger(__name__)
+COLUMNS = ("path", "split", "artist", "text", "licence", "vocal", "accompaniment")
+USER_SEEDS = 5000  # seeds of top-up songs, apart from those of a plain demo
+
+
+@dataclass(frozen=True, slots=True)
+class DemoSize:
+    """How much the demo renders; a quarter of the songs are test songs."""
+
+    songs: int = 24  # enough to train on in minutes; ours
+    speech: int = 2  # podcasts, for the detector to drop
+    instrumental: int = 2
+
+
+def run_demo(out: Path, library: str, size: DemoSize, recipe: str = "demo") -> Path:
+    """Songs -> dataset -> model -> accompaniments -> report; the report's path. Everything finished before is skipped."""
+    out = out.absolute()
+    root, model = out / "build", out / "model"
+    manifest = prepare_library(out, library, size, recipe)
+    built = build_dataset(BuildParameters(recipe=recipe, library=str(manifest), root=str(root)))
+    if built.dataset is None:
+        raise AssertionError("a full build publishes a dataset")
+    dataset = str(built.dataset.directory)
+    train_model(TrainParameters(recipe=recipe, dataset=dataset, out=str(model)))
+    return evaluate_model(EvaluateParameters(recipe=recipe, checkpoint=str(model), dataset=dataset, out=str(out)))
+
+
+def prepare_library(out: Path, library: str, size: DemoSize, recipe: str) -> Path:
+    """One manifest of the user's songs and the rendered ones."""
+    mine = scan_library(library) if library else []
+    usable = count_songs(out, library, recipe) if library else 0
+    if library:
+        logger.info("%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, size.songs - usable)
+    rendered: list[Source] = []
+    seed = USER_SEEDS if library else 0
+    for kind, count in (("song", size.songs - usable), ("speech", size.speech), ("instrumental", size.instrumental)):
+        if count > 0 and (kind == "song" or not library):
+            where = out / "songs" / kind
+            rendered += scan_library(str(render_library(where, count=count, seed=seed, kind=kind, progress=True)))
+    return write_manifest(out / "library.csv", [*mine, *rendered])
+
+
+def count_songs(out: Path, library: str, recipe: str) -> int:
+    """How many of the user's files the detector calls songs: the first stage of the very build that follows."""
+    build = BuildParameters(recipe=recipe, library=library, root=str(out / "build"), stages=["detection"])
+    build_dataset(build)
+    return sum("detection" in rows and rows["detection"].status == "ok" for _, rows in tracks(open_build(build)))
+
+
+def write_manifest(path: Path, sources: list[Source]) -> Path:
+    """The sources as a CSV manifest."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(COLUMNS)
+        for s in sources:
+            table.writerow((s.uri, s.split, s.artist, s.text, s.licence, s.vocal, s.accompaniment))
+    return path

@@ -1,0 +1,81 @@
+"""One piece of work in one process: the only place where an exception becomes a result.
+
+*Rejected is data; failed is an exception.* A `BadInput` quarantines the song; anything else fails it, and the flow fails above
+the recipe's failure rate; a missing model stops the run.
+"""
+
+import logging
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from flows.stages.context import Context, Worker, to_row
+from flows.stages.graph import NODES
+from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.records.catalog import CatalogRow
+from pipeline.records.ledger import Row, Status
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One track for one stage, with the rows of the stages before it."""
+
+    track: CatalogRow
+    rows: Mapping[str, Row]
+
+
+class Resident:
+    """The worker of one stage, kept loaded between songs; another stage's takes its place."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.context: Context | None = None
+        self.worker: Worker | None = None
+
+    def get(self, stage: str, context: Context) -> Worker:
+        if self.worker is None or (self.stage, self.context) != (stage, context):
+            self.worker = None  # free the old model before the new one loads
+            self.worker = NODES[stage].build(context)
+            self.stage, self.context = stage, context
+        return self.worker
+
+
+_RESIDENT = Resident()
+
+
+def start_process(threads: int) -> None:
+    """Fix what a result could depend on: torch's thread count."""
+    torch.set_num_threads(threads)
+    logging.captureWarnings(True)
+
+
+def attempt(stage: str, context: Context, item: Item) -> Row:
+    """Work on one track; the row says how it ended. Raises `BackendUnavailable` alone."""
+    begun = time.perf_counter()
+    track = item.track
+    if track.error:
+        return ended(track, "quarantined", track.error, track.message, 0.0)
+    worker = _RESIDENT.get(stage, context)
+    try:
+        with np.errstate(all="ignore"):
+            made = worker(track, item.rows)
+    except BackendUnavailable:
+        raise
+    except BadInput as error:
+        return ended(track, "quarantined", error.reason, str(error), time.perf_counter() - begun)
+    except Exception as error:  # noqa: BLE001  # the flow boundary: counted, and the flow fails above its failure rate
+        logger.warning("%s failed on %s: %s", stage, track.track_id, error, exc_info=True)
+        where = traceback.format_exc(limit=-3)
+        return ended(track, "failed", type(error).__name__, f"{error}\n{where}", time.perf_counter() - begun)
+    return to_row(track, made, time.perf_counter() - begun)
+
+
+def ended(track: CatalogRow, status: Status, reason: str, message: str, seconds: float) -> Row:
+    """The row of a track that a stage could not finish."""
+    return Row(track_id=track.track_id, status=status, reason=reason, message=message, seconds=seconds)

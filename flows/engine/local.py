@@ -1,0 +1,76 @@
+"""The local engine: a pool of processes on this machine, one resident model in each.
+
+A worker that dies (out of memory, a crash in native code) breaks its pool; the pool is made again and the songs that were
+unfinished run alone, so that the song that kills its worker is found, and fails by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Self
+
+from flows.engine.attempt import Item, attempt, ended, start_process
+from flows.stages.context import Context
+from pipeline.records.ledger import Row
+
+OnRow = Callable[[Row], None]
+
+
+class LocalEngine:
+    """Runs stages over tracks; use as a context manager."""
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        self.workers, self.threads = workers, threads
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the workers; running songs are finished first."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def run(self, stage: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+        """One row per item, in the items' order; `on_row` is called as each comes in."""
+        rows = self._batch(stage, context, items, on_row)
+        for item in items:
+            if item.track.track_id not in rows:  # a worker died: find out whose fault it was
+                rows |= self._alone(stage, context, item, on_row)
+        return [rows[item.track.track_id] for item in items]
+
+    def _batch(self, stage: str, context: Context, items: Sequence[Item], on_row: OnRow) -> dict[str, Row]:
+        rows: dict[str, Row] = {}
+        try:
+            futures = [self._executor().submit(attempt, stage, context, item) for item in items]
+            for future in as_completed(futures):
+                row = future.result()
+                rows[row.track_id] = row
+                on_row(row)
+        except BrokenProcessPool:
+            self._pool = None
+        return rows
+
+    def _alone(self, stage: str, context: Context, item: Item, on_row: OnRow) -> dict[str, Row]:
+        rows = self._batch(stage, context, [item], on_row)
+        if not rows:
+            message = "its worker process died twice (out of memory, or a crash in native code)"
+            row = ended(item.track, "failed", "worker_died", message, 0.0)
+            on_row(row)
+            rows = {row.track_id: row}
+        return rows
+
+    def _executor(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self.workers, get_context("spawn"), initializer=start_process, initargs=(self.threads,)
+            )
+        return self._pool

@@ -1,0 +1,19 @@
+"""Settings of Prefect that must stand before it is imported: no analytics, patience with a slow start, our logs in its UI."""
+
+import os
+
+DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline,model",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def prepare(quiet: bool = False) -> None:
+    """Set what the user has not set; `quiet` keeps Prefect's own log lines off the terminal."""
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if quiet:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")

@@ -1,0 +1,108 @@
+"""Evaluation: accompaniments for held-out voices, scored between floors and a ceiling, and one report page."""
+
+import logging
+from pathlib import Path
+from typing import Literal
+
+import torch
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from pydantic import Field
+from tqdm import tqdm
+
+from flows.recipe import Recipe, load_recipe
+from flows.report import write_run_report
+from flows.stages.context import Context
+from flows.held_out import held_out_items
+from model import checkpoint as checkpoints
+from model.evaluation.measures import Judges, MusicnnEmbedder
+from model.evaluation.nll import HeldOut, code_counts, held_out
+from model.evaluation.results import Results
+from model.evaluation.score import Progress, Subject, evaluate
+from model.generate import Generator
+from model.shards import ShardSamples
+from pipeline.codec.codec import build as build_codec
+from pipeline.config import Config
+from pipeline.detection.stage import build as build_detector
+from pipeline.quality.stage import build as build_rater
+from pipeline.records.schema import Sample
+from pipeline.types import Audio
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluateParameters(Config):
+    """What an evaluation takes; the run form in the UI shows these."""
+
+    recipe: str = Field(default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file")
+    checkpoint: str = Field(description="Folder of a training run, or of one checkpoint in it")
+    dataset: str = Field(description="Folder of the built dataset whose held-out songs are used")
+    out: str = Field(description="Folder for report.html, results.json and the generated audio")
+    split: Literal["test", "val"] = Field(default="test", description="Which held-out songs")
+    overrides: list[str] = Field(default=[], description="Settings laid over the recipe: section.key=value")
+
+
+@flow(name="evaluate-model", persist_result=False, validate_parameters=True)
+def evaluate_model(evaluation: EvaluateParameters) -> Path:
+    """Generate for every held-out song, score, and write the report; its path."""
+    recipe = load_recipe(evaluation.recipe, evaluation.overrides)
+    score(evaluation, recipe)
+    report = write_run_report(Path(evaluation.out), Path(evaluation.dataset), Path(evaluation.checkpoint), recipe)
+    logger.info("report %s", report)
+    return report
+
+
+@task(name="score", persist_result=True)
+def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
+    """Generate and measure; ``results.json`` in the output folder is the result."""
+    dataset, out = Path(evaluation.dataset), Path(evaluation.out)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    folder = checkpoints.resolve(Path(evaluation.checkpoint))
+    generator = Generator(folder, device=device)
+    items = held_out_items(dataset, evaluation.split)
+    samples = list(ShardSamples(dataset, evaluation.split))
+    subject = Subject(
+        generate=generator,
+        sampler=recipe.sampler,
+        checkpoint=str(folder),
+        config_hash=generator.config_hash,
+        device=device,
+    )
+    with tqdm(total=len(items) + len(samples), desc="evaluate", unit="song", disable=None) as bar:
+
+        def show(done: int, total: int, what: str) -> None:
+            bar.set_postfix_str(what)
+            bar.update(0 if done == 0 else 1)
+
+        likelihood = _likelihood(generator, dataset, samples, recipe, show)
+        found = evaluate(items, subject, judges(recipe), recipe.evaluation, out, likelihood, show)
+    publish(found)
+    return str(out / "results.json")
+
+
+def judges(recipe: Recipe) -> Judges:
+    """The tools that measure: the build's own detector and rater, so that a score means what it meant there."""
+    detector, rater = build_detector(recipe.detection), build_rater(recipe.quality)
+
+    def singing_share(audio: Audio) -> float:
+        return detector(audio).singing
+
+    return Judges(build_codec(recipe.codec), rater, singing_share, MusicnnEmbedder(), rater.backend)
+
+
+def _likelihood(
+    generator: Generator, dataset: Path, samples: list[Sample], recipe: Recipe, progress: Progress
+) -> HeldOut:
+    """Held-out nats per token, beside the unigram of the first stage's training tokens."""
+    counts = code_counts(ShardSamples(dataset, recipe.training.stages[0].split))
+    return held_out(generator.network, samples, counts, recipe.evaluation.nll, recipe.evaluation.seed, progress)
+
+
+def publish(found: Results) -> None:
+    """The scores as a table in Prefect's UI."""
+    rows = [
+        {"score": s.label, "model": round(s.value, 4), "n": s.n, "ceiling": s.ceiling}
+        | {floor.name: round(floor.value, 4) for floor in s.floors}
+        for s in found.scores
+    ]
+    create_table_artifact(key="scores", table=rows, description="The model between its floors and the codec's ceiling")

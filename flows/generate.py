@@ -1,0 +1,89 @@
+"""A voice file in, an accompaniment file out, with a trace of how it was made beside it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from model.config import SamplerConfig
+from model.generate import Generation, Generator
+from pipeline.audio import as_stereo, decode, resample, write
+from pipeline.codec.codec import SAMPLE_RATE
+from pipeline.types import Audio, Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """What the user asked for; empty text, no reference and no mix are left out."""
+
+    checkpoint: Path
+    vocal: Path
+    out: Path
+    text: str = ""
+    reference: Path | None = None
+    mix: Path | None = None
+    steps: int | None = None
+    schedule: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An accompaniment on disk."""
+
+    path: Path
+    seconds: Seconds  # of audio
+    took: Seconds  # of work, model loading left out
+
+
+def generate_file(request: GenerateRequest) -> Written:
+    """Generate an accompaniment of exactly the vocal's length and write it, the mix and the trace."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = Generator(request.checkpoint, device=device)
+    vocal = decode(str(request.vocal))
+    reference = decode(str(request.reference)) if request.reference else None
+    sampler = settings(generator.run.sampler, request)
+    with tqdm(total=sampler.steps, desc="denoise", unit="step", disable=None) as bar:
+        made = generator(vocal, request.text or None, reference, sampler, request.seed, lambda: bar.update())
+    write(request.out, made.accompaniment)
+    if request.mix:
+        write(request.mix, mixture(vocal, made.accompaniment))
+    write_trace(request, sampler, made)
+    return Written(request.out, made.accompaniment.duration, sum(made.seconds.values()))
+
+
+def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:
+    """The recipe's sampler with the request's changes, checked again."""
+    changes: dict[str, object] = {"seed": request.seed}
+    if request.steps:
+        changes["steps"] = request.steps
+    if request.schedule:
+        changes["schedule"] = request.schedule
+    return SamplerConfig.model_validate(trained.model_dump() | changes)
+
+
+def mixture(vocal: Audio, accompaniment: Audio) -> Audio:
+    """Vocal plus accompaniment, turned down together if the sum would clip."""
+    voice = as_stereo(resample(vocal, SAMPLE_RATE))
+    total = voice.samples + accompaniment.samples
+    peak = float(np.abs(total).max(initial=0.0))
+    return Audio((total / max(1.0, peak / 0.99)).astype(np.float32), SAMPLE_RATE)
+
+
+def write_trace(request: GenerateRequest, sampler: SamplerConfig, made: Generation) -> None:
+    """``<out>.json``: seed, settings and seconds by phase."""
+    trace = {
+        "checkpoint": str(request.checkpoint),
+        "vocal": str(request.vocal),
+        "text": request.text,
+        "reference": str(request.reference or ""),
+        "seed": request.seed,
+        "sampler": sampler.model_dump(mode="json"),
+        "seconds": dict(made.seconds),
+        "samples_48k": made.accompaniment.length,
+        "codes": int(made.codes.size),
+    }
+    request.out.with_suffix(request.out.suffix + ".json").write_text(json.dumps(trace, indent=1), encoding="utf-8")

@@ -1,0 +1,128 @@
+"""One YAML file -> one typed Recipe: every setting of a build, a training run and an evaluation.
+
+A recipe may name a ``base`` recipe and override parts of it; unknown keys are refused. Stages get only their own section.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from model.config import ModelConfig, SamplerConfig, TrainingConfig, TrainRun
+from model.evaluation.settings import EvaluationSettings
+from pipeline.annotation.stage import AnnotationConfig
+from pipeline.audio import DecodeLimits
+from pipeline.augmentation import AugmentationConfig
+from pipeline.codec.codec import CodecConfig
+from pipeline.conditioning.conditioner import ConditioningConfig
+from pipeline.config import Config
+from pipeline.detection.stage import DetectionConfig
+from pipeline.quality.stage import QualityConfig
+from pipeline.records.splits import SplitConfig
+from pipeline.selection import SelectionConfig
+from pipeline.separation.artifacts import ArtifactConfig
+from pipeline.separation.stage import SeparationConfig
+from pipeline.structure.stage import StructureConfig
+from pipeline.tokenization import TokenizationConfig
+
+
+class LibraryConfig(Config):
+    """How songs are catalogued and read."""
+
+    batch_size: int = Field(default=256, ge=1, le=256)  # tracks; notes on Prefect's cost per task
+    decode: DecodeLimits = DecodeLimits()
+
+
+class BuildConfig(Config):
+    """How a build runs; nothing here changes a byte of its result."""
+
+    workers: int = Field(default=2, ge=1)  # processes of the local engine
+    failure_limit: float = Field(default=0.02, ge=0, le=1)  # share of songs that may end as failed; ours
+
+
+class Recipe(Config):
+    name: str
+    seed: int = 0  # of the data set: every random choice of the build derives from it
+    library: LibraryConfig = LibraryConfig()
+    splits: SplitConfig = SplitConfig()
+    build: BuildConfig = BuildConfig()
+    detection: DetectionConfig = DetectionConfig()
+    quality: QualityConfig = QualityConfig()
+    separation: SeparationConfig = SeparationConfig()
+    artifacts: ArtifactConfig = ArtifactConfig()
+    structure: StructureConfig = StructureConfig()
+    annotation: AnnotationConfig = AnnotationConfig()
+    selection: SelectionConfig = SelectionConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    codec: CodecConfig = CodecConfig()
+    conditioning: ConditioningConfig = ConditioningConfig()
+    tokenization: TokenizationConfig = TokenizationConfig()
+    model: ModelConfig
+    training: TrainingConfig
+    sampler: SamplerConfig = SamplerConfig()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def train_run(self) -> TrainRun:
+        """What `model.train` needs of this recipe."""
+        return TrainRun(
+            model=self.model,
+            training=self.training,
+            sampler=self.sampler,
+            codec=self.codec,
+            conditioning=self.conditioning,
+        )
+
+
+def recipe_names() -> list[str]:
+    """The recipes that ship with Backline."""
+    return sorted(f.name.removesuffix(".yaml") for f in files("flows.recipes").iterdir() if f.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of that name, or of that YAML file, with ``section.key=value`` overrides.
+
+    Raises `ValueError` naming the recipe, the key and the remedy.
+    """
+    tree = _tree(name)
+    for text in overrides:
+        path, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"override {text!r} must look like section.key=value")
+        nested: Any = yaml.safe_load(value)
+        for part in reversed(path.split(".")):
+            nested = {part: nested}
+        tree = _merge(tree, nested)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError(f"recipe {name!r} is not valid:\n{error}") from error
+
+
+def _tree(name: str) -> dict[str, Any]:
+    text = _text(name)
+    tree: dict[str, Any] = yaml.safe_load(text) or {}
+    base = tree.pop("base", None)
+    return _merge(_tree(base), tree) if base else tree
+
+
+def _text(name: str) -> str:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ValueError(f"recipe file {name!r} does not exist; shipped recipes: {', '.join(recipe_names())}")
+        return path.read_text(encoding="utf-8")
+    if name not in recipe_names():
+        raise ValueError(f"no recipe {name!r}; shipped: {', '.join(recipe_names())}; or give the path of a .yaml file")
+    return files("flows.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`: mappings merge key by key, everything else replaces."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

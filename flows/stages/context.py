@@ -1,0 +1,99 @@
+"""What a stage's worker sees of the build: the recipe, the stage keys, and typed access to what earlier stages kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from flows.recipe import Recipe
+from pipeline.audio import decode
+from pipeline.records.catalog import CatalogRow
+from pipeline.records.ledger import Ledger, Row
+from pipeline.records.splits import Split, SplitConfig, SplitRule, fix_splits
+from pipeline.records.store import Artefact, Store
+from pipeline.records.values import dump, load
+from pipeline.types import Audio
+
+T = TypeVar("T")
+Rows = Mapping[str, Row]  # stage name -> this track's row
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What one stage made of one track; the engine turns it into a ledger row."""
+
+    value: object  # a frozen dataclass
+    rejected: str = ""  # the reason, empty = kept
+    message: str = ""
+    artefacts: tuple[Artefact, ...] = ()
+    backend: str = ""
+    weights_sha256: str = ""
+    licence: str = ""
+
+
+class Worker(Protocol):
+    """One stage with its model loaded, in one process."""
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        """Work on one track; `BadInput` quarantines it, any other exception fails it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The build as one worker sees it. Picklable."""
+
+    root: Path
+    recipe: Recipe
+    keys: Mapping[str, str] = field(default_factory=dict)  # stage name -> stage key
+
+    def audio(self, track: CatalogRow) -> Audio:
+        """The track decoded at its own sample rate."""
+        return decode(track.uris[0], self.recipe.library.decode)
+
+    def split(self, track: CatalogRow) -> Split:
+        """train, val or test: the manifest's word, else the rule fixed at the first build."""
+        return _split_rule(self.root, self.recipe.splits).split_of(track)
+
+    def store(self, stage: str) -> Store:
+        """Where that stage keeps its artefacts."""
+        return Store(Ledger(self.root).directory(stage, self.keys[stage]))
+
+    def kept_audio(self, stage: str, row: Row, name: str) -> Audio:
+        """An audio artefact that `stage` kept for a track."""
+        return self.store(stage).get_audio(artefact(row, name))
+
+
+@lru_cache(maxsize=8)
+def _split_rule(root: Path, config: SplitConfig) -> SplitRule:
+    """The rule that the root's first build fixed; without one, the rule of an empty catalogue (everything is train)."""
+    return fix_splits(root, config, ())
+
+
+def artefact(row: Row, name: str) -> Artefact:
+    """The artefact of that name; `KeyError` names those there are."""
+    for item in row.artefacts:
+        if item.name == name:
+            return item
+    raise KeyError(f"track {row.track_id} has no artefact {name!r}, only {[a.name for a in row.artefacts]}")
+
+
+def value_of(rows: Rows, stage: str, kind: type[T]) -> T:
+    """The typed result of a stage that this track has passed."""
+    return load(kind, rows[stage].values)
+
+
+def to_row(track: CatalogRow, made: Made, seconds: float) -> Row:
+    """The ledger row of a finished piece of work."""
+    return Row(
+        track_id=track.track_id,
+        status="rejected" if made.rejected else "ok",
+        reason=made.rejected,
+        message=made.message,
+        values=dump(made.value),
+        artefacts=made.artefacts,
+        seconds=seconds,
+        backend=made.backend,
+        weights_sha256=made.weights_sha256,
+        licence=made.licence,
+    )

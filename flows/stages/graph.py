@@ -1,0 +1,162 @@
+"""The stages, what each reads, what its key hashes, and which songs it gets.
+
+A stage's key holds only the stages it reads and its own settings: change a setting and only what depends on it runs again. The
+gate is in selection's settings alone, so a changed threshold touches nothing before selection.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+
+from flows.recipe import Recipe
+from flows.stages.context import Context, Rows, Worker, value_of
+from pipeline.augmentation import AugmentationConfig, plan
+from pipeline.config import Config
+from pipeline.quality.stage import Quality
+from pipeline.records.catalog import CatalogRow
+from pipeline.records.ledger import stage_key
+from pipeline.selection import Verdict, passes_gate
+
+
+class Settings(Config):
+    """What a stage's key hashes: some sections of the recipe, by name, and the seed where the stage draws."""
+
+    sections: Mapping[str, object]
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One stage of the build."""
+
+    name: str
+    version: int  # bump when the stage's answer changes
+    reads: tuple[str, ...]  # stages whose results it takes
+    sections: tuple[str, ...]  # of the recipe
+    worker: str  # "module:Class", imported in the worker process only
+    random: bool = False  # draws from the data set's seed
+
+    def settings(self, recipe: Recipe) -> Settings:
+        sections = {name: _section(recipe, name) for name in self.sections}
+        return Settings(sections=sections, seed=recipe.seed if self.random else None)
+
+    def build(self, context: Context) -> Worker:
+        """The worker, with its model loaded."""
+        module, name = self.worker.split(":")
+        worker: Worker = getattr(import_module(module), name)(context)
+        return worker
+
+
+LISTENING, STEMS, TOKENS = (f"flows.stages.{name}" for name in ("listening", "stems", "tokens"))
+TOKEN_SECTIONS = ("tokenization", "codec", "conditioning", "augmentation.balance")
+NODES = {
+    node.name: node
+    for node in (
+        Node("detection", 1, (), ("detection", "library.decode"), f"{LISTENING}:DetectionWorker"),
+        Node("quality", 1, (), ("quality", "library.decode"), f"{LISTENING}:QualityWorker"),
+        Node("separation", 1, (), ("separation", "library.decode"), f"{STEMS}:SeparationWorker"),
+        Node("artifacts", 1, ("separation",), ("artifacts",), f"{STEMS}:ArtifactWorker"),
+        Node("structure", 1, ("detection",), ("structure",), f"{LISTENING}:StructureWorker"),
+        Node("annotation", 1, (), ("annotation", "library.decode"), f"{LISTENING}:AnnotationWorker"),
+        Node(
+            "selection",
+            1,
+            ("detection", "quality", "artifacts", "structure"),
+            ("selection",),
+            f"{TOKENS}:SelectionWorker",
+        ),
+        Node(
+            "augmentation",
+            1,
+            ("detection", "separation", "structure", "annotation"),
+            ("augmentation.copies",),
+            f"{STEMS}:AugmentationWorker",
+            random=True,
+        ),
+        Node("tokenization", 1, ("separation", "annotation"), TOKEN_SECTIONS, f"{TOKENS}:TokenizationWorker", True),
+        Node("tokenization-copies", 1, ("augmentation",), TOKEN_SECTIONS, f"{TOKENS}:CopyTokenizationWorker", True),
+    )
+}
+
+
+def stage_keys(recipe: Recipe) -> dict[str, str]:
+    """Stage name -> key, in the order of the build."""
+    keys: dict[str, str] = {}
+    for node in NODES.values():
+        keys[node.name] = stage_key(
+            node.name, node.version, node.settings(recipe), {name: keys[name] for name in node.reads}
+        )
+    return keys
+
+
+def gets(node: Node, context: Context, track: CatalogRow, rows: Rows) -> bool:
+    """Whether a stage works on a track, given the rows of the stages before it."""
+    return ADMISSION[node.name](context, track, rows)
+
+
+def _passed(rows: Rows, *names: str) -> bool:
+    return all(name in rows and rows[name].status == "ok" for name in names)
+
+
+def _all(context: Context, track: CatalogRow, rows: Rows) -> bool:
+    return True
+
+
+def _song(context: Context, track: CatalogRow, rows: Rows) -> bool:
+    return _passed(rows, "detection")
+
+
+def _admitted(context: Context, track: CatalogRow, rows: Rows) -> bool:
+    """A song, above the gate where the gate stands before everything (``gate.scope: all``)."""
+    gate = context.recipe.selection.gate
+    return _passed(rows, "detection", "quality") and (
+        gate.scope != "all" or passes_gate(gate, value_of(rows, "quality", Quality))
+    )
+
+
+def _admitted_with(context: Context, track: CatalogRow, rows: Rows, needed: tuple[str, ...]) -> bool:
+    return _admitted(context, track, rows) and _passed(rows, *needed)
+
+
+def _judged(context: Context, track: CatalogRow, rows: Rows) -> bool:
+    """A song under a gate that stands before everything is judged by its scores alone: it has no stems."""
+    return _passed(rows, "detection", "quality") and (
+        not _admitted(context, track, rows) or _passed(rows, "artifacts", "structure")
+    )
+
+
+def _copied(context: Context, track: CatalogRow, rows: Rows) -> bool:
+    """One song in five of those that stage 2 selected for training; never a song held out."""
+    needed = (*NODES["augmentation"].reads, "selection")
+    if not _admitted_with(context, track, rows, needed) or context.split(track) != "train":
+        return False
+    selected = value_of(rows, "selection", Verdict).stage == "stage2"
+    return selected and plan(context.recipe.augmentation, context.recipe.seed, track.track_id) != "orig"
+
+
+def _has_copy(context: Context, track: CatalogRow, rows: Rows) -> bool:
+    return _copied(context, track, rows) and _passed(rows, "augmentation")
+
+
+ADMISSION: Mapping[str, Callable[[Context, CatalogRow, Rows], bool]] = {
+    "detection": _all,
+    "quality": _song,
+    "separation": _admitted,
+    "artifacts": partial(_admitted_with, needed=("separation",)),
+    "structure": _admitted,
+    "annotation": _admitted,
+    "selection": _judged,
+    "augmentation": _copied,
+    "tokenization": partial(_admitted_with, needed=("separation", "annotation", "selection")),
+    "tokenization-copies": _has_copy,
+}
+
+
+def _section(recipe: Recipe, path: str) -> object:
+    value: object = recipe
+    for name in path.split("."):
+        value = getattr(value, name)
+    if not isinstance(value, Config | AugmentationConfig):
+        raise TypeError(f"recipe section {path!r} is not a Config")
+    return value.model_dump(mode="json")

@@ -1,0 +1,61 @@
+"""Workers of the stages that listen to a whole song: detection, quality, structure, annotation."""
+
+from flows.stages.context import Context, Made, Rows, value_of
+from pipeline.annotation.stage import build as build_annotator
+from pipeline.detection.stage import Detection
+from pipeline.detection.stage import build as build_detector
+from pipeline.quality.stage import build as build_rater
+from pipeline.records.catalog import CatalogRow
+from pipeline.structure.stage import build as build_structure
+
+
+class DetectionWorker:
+    """Song, speech or neither; only songs go on (paper A.2)."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.detector = build_detector(context.recipe.detection)
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        found = self.detector(self.context.audio(track))
+        rejected = "" if found.keep else found.kind
+        return Made(found, rejected, found.reason, **backend_of(self.detector))
+
+
+class QualityWorker:
+    """Five scores from 1 to 5. Measures only: the gate belongs to selection."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.rater = build_rater(context.recipe.quality)
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        return Made(self.rater(self.context.audio(track)), **backend_of(self.rater))
+
+
+class StructureWorker:
+    """Sections, beats, tempo and key of the song."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.extractor = build_structure(context.recipe.structure)
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        singing = value_of(rows, "detection", Detection).vocal_active
+        return Made(self.extractor(self.context.audio(track), singing), **backend_of(self.extractor))
+
+
+class AnnotationWorker:
+    """Captions and tags; a text that the manifest gives comes first."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.annotator = build_annotator(context.recipe.annotation)
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        return Made(self.annotator(self.context.audio(track), track.text), **backend_of(self.annotator))
+
+
+def backend_of(stage: object) -> dict[str, str]:
+    """The three facts of a backend that every record carries."""
+    return {name: str(getattr(stage, name)) for name in ("backend", "weights_sha256", "licence")}

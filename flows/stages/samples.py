@@ -1,0 +1,91 @@
+"""What the stages kept of a track -> the samples of the shard contract."""
+
+from collections.abc import Iterator
+
+from flows.stages.context import Context, Rows, artefact, value_of
+from flows.stages.stems import AugmentedFacts
+from flows.stages.tokens import TokenFacts
+from pipeline.annotation.stage import Annotation
+from pipeline.codec.codec import token_count
+from pipeline.detection.stage import Detection
+from pipeline.quality.stage import Quality
+from pipeline.records.catalog import CatalogRow
+from pipeline.records.schema import BackendRecord, Sample, SampleInfo, SectionRecord
+from pipeline.selection import Verdict
+from pipeline.structure.stage import Structure
+from pipeline.types import Span
+
+TOKEN_STAGES = ("tokenization", "tokenization-copies")
+
+
+def samples_of(context: Context, track: CatalogRow, split: str, rows: Rows) -> Iterator[Sample]:
+    """The song itself and, where there is one, its augmented copy."""
+    for stage in TOKEN_STAGES:
+        if stage in rows and rows[stage].status == "ok":
+            yield _sample(context, track, split, rows, stage)
+
+
+def _sample(context: Context, track: CatalogRow, split: str, rows: Rows, stage: str) -> Sample:
+    arrays = context.store(stage).get_arrays(artefact(rows[stage], "tokens"))
+    return Sample(
+        info=_info(track, split, rows, stage),
+        vocal=arrays["vocal"],
+        accompaniment=arrays["accompaniment"],
+        reference=arrays["reference"],
+        text=arrays["text"],
+    ).validate()
+
+
+def _info(track: CatalogRow, split: str, rows: Rows, stage: str) -> SampleInfo:
+    tokens, verdict = value_of(rows, stage, TokenFacts), value_of(rows, "selection", Verdict)
+    quality, annotation = value_of(rows, "quality", Quality), value_of(rows, "annotation", Annotation)
+    structure, captions, active = _timed_facts(rows, stage)
+    return SampleInfo(
+        key=f"{track.track_id}-{tokens.name.replace('.', '_')}",
+        track_id=track.track_id,
+        uri=track.uris[0],
+        licence=track.licence,
+        artist=track.artist,
+        split=split,
+        selection="stage2" if verdict.stage == "stage2" else "stage1",
+        selection_reasons=verdict.reasons,
+        scores={**quality.scores, "mean": quality.mean},
+        sections=tuple(SectionRecord(s.start, s.end, s.label) for s in structure.sections),
+        beats=structure.beats,
+        downbeats=structure.downbeats,
+        tempo=structure.tempo,
+        music_key=structure.key,
+        vocal_active=tuple((span.start, span.end) for span in active),
+        captions=captions,
+        lyrics=annotation.lyrics,
+        samples_48k=tokens.samples_48k,
+        tokens=token_count(tokens.samples_48k),
+        augmentation=tokens.name,
+        vocal_gain_db=tokens.vocal_gain_db,
+        accompaniment_variants=tokens.accompaniment_variants,
+        reference_variants=tokens.reference_variants,
+        reference_spans=tokens.reference_spans,
+        codec=tokens.codec,
+        backends=backends_of(rows),
+    )
+
+
+def _timed_facts(rows: Rows, stage: str) -> tuple[Structure, tuple[str, ...], tuple[Span, ...]]:
+    """Structure, captions and singing spans, in the sample's own time."""
+    if stage == "tokenization-copies":
+        copy = value_of(rows, "augmentation", AugmentedFacts)
+        return copy.structure, copy.captions, copy.vocal_active
+    captions = value_of(rows, "annotation", Annotation).captions
+    return value_of(rows, "structure", Structure), captions, value_of(rows, "detection", Detection).vocal_active
+
+
+def backends_of(rows: Rows) -> tuple[BackendRecord, ...]:
+    """Who made this sample, stage by stage; the conditioner counts as a stage of its own."""
+    found = [BackendRecord(n, r.backend, r.weights_sha256, r.licence) for n, r in rows.items() if r.status == "ok"]
+    tokens = value_of(rows, "tokenization", TokenFacts)
+    found.append(
+        BackendRecord(
+            "conditioning", tokens.conditioner, tokens.conditioner_weights_sha256, tokens.conditioner_licence
+        )
+    )
+    return tuple(found)

@@ -1,0 +1,127 @@
+"""Workers of the last stages: selection, and tokenization of songs and of their augmented copies."""
+
+from dataclasses import dataclass
+
+from flows.stages.context import Context, Made, Rows, value_of
+from flows.stages.stems import AugmentedFacts, kept_stems
+from pipeline.annotation.stage import Annotation
+from pipeline.codec.codec import build as build_codec
+from pipeline.conditioning.conditioner import build as build_conditioner
+from pipeline.detection.stage import Detection
+from pipeline.quality.stage import Quality
+from pipeline.records.catalog import CatalogRow
+from pipeline.records.schema import CodecRecord, VariantRecord
+from pipeline.selection import Verdict, passes_gate, select
+from pipeline.separation.artifacts import Artifacts
+from pipeline.separation.stage import Stems
+from pipeline.structure.stage import Structure
+from pipeline.tokenization import tokenize
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFacts:
+    """What the record says of a tokenized song; the arrays lie in the artefact ``tokens``."""
+
+    name: str  # orig, or the augmentation
+    samples_48k: int
+    vocal_gain_db: float
+    accompaniment_variants: tuple[VariantRecord, ...]
+    reference_variants: tuple[VariantRecord, ...]
+    reference_spans: tuple[tuple[float, float], ...]
+    codec: CodecRecord
+    codec_name: str
+    conditioner: str
+    conditioner_weights_sha256: str
+    conditioner_licence: str
+
+
+class SelectionWorker:
+    """The gate and the rules of stage 2: stage 1, stage 2, review or rejected, with reasons."""
+
+    def __init__(self, context: Context) -> None:
+        self.config = context.recipe.selection
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        quality = value_of(rows, "quality", Quality)
+        if self.config.gate.scope == "all" and not passes_gate(self.config.gate, quality):
+            verdict = Verdict("rejected", (f"gate_{self.config.gate.rule}",))  # such a song has no stems or sections to judge
+        else:
+            verdict = select(
+                self.config,
+                value_of(rows, "detection", Detection),
+                quality,
+                value_of(rows, "artifacts", Artifacts),
+                value_of(rows, "structure", Structure),
+            )
+        reasons = "; ".join(verdict.reasons)
+        dropped = {"rejected": verdict.reasons[:1], "review": ("review",)}.get(verdict.stage, ())
+        return Made(verdict, "".join(dropped), reasons, backend="rules")
+
+
+class TokenizationWorker:
+    """Stems -> codes and prefix vectors; loudness and frequency balance act here, on audio in memory."""
+
+    source, stage = "separation", "tokenization"
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.codec = build_codec(context.recipe.codec)
+        self.conditioner = build_conditioner(context.recipe.conditioning)
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        name, captions = self.subject(rows)
+        return self.tokenize(track, name, captions, kept_stems(self.context, rows[self.source], self.source))
+
+    def subject(self, rows: Rows) -> tuple[str, tuple[str, ...]]:
+        """The sample's name and captions."""
+        return "orig", value_of(rows, "annotation", Annotation).captions
+
+    def tokenize(self, track: CatalogRow, name: str, captions: tuple[str, ...], stems: Stems) -> Made:
+        recipe = self.context.recipe
+        tokens = tokenize(
+            recipe.tokenization,
+            recipe.augmentation.balance,
+            self.codec,
+            self.conditioner,
+            stems,
+            captions,
+            recipe.seed,
+            f"{track.track_id}-{name}",
+            training=self.context.split(track) == "train",
+        )
+        arrays = {n: getattr(tokens, n) for n in ("vocal", "accompaniment", "reference", "text")}
+        kept = self.context.store(self.stage).put_arrays(track.track_id, "tokens", arrays)
+        codec, conditioner = self.codec.spec, self.conditioner.spec
+        facts = TokenFacts(
+            name=name,
+            samples_48k=stems.vocal.length,
+            vocal_gain_db=tokens.vocal_gain_db,
+            accompaniment_variants=tokens.accompaniment_variants,
+            reference_variants=tokens.reference_variants,
+            reference_spans=tokens.reference_spans,
+            codec=CodecRecord(codec.window_tokens, codec.hop_samples, codec.phases, codec.context_frames),
+            codec_name=codec.name,
+            conditioner=conditioner.name,
+            conditioner_weights_sha256=conditioner.weights_sha256,
+            conditioner_licence=conditioner.licence,
+        )
+        return Made(
+            facts,
+            artefacts=(kept,),
+            backend=codec.name,
+            weights_sha256=codec.weights_sha256,
+            licence=codec.licence,
+        )
+
+
+
+class CopyTokenizationWorker(TokenizationWorker):
+    """The same for the augmented copy of a song."""
+
+    source, stage = "augmentation", "tokenization-copies"
+
+    def subject(self, rows: Rows) -> tuple[str, tuple[str, ...]]:
+        facts = value_of(rows, "augmentation", AugmentedFacts)
+        return facts.name, facts.captions
+
+
