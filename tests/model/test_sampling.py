@@ -1,0 +1,312 @@
+"""The sampler: exact counts, independent rows, the filter's law, and distributions known in closed form."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.config import CODES, MASK, PAD, SamplerConfig
+from model.sampling import FREE, Candidates, Predict, draw, filter_logits, guide, least_confident, plan_windows, sample
+from model.schedule import generator
+
+OPEN = SamplerConfig(top_k=0, top_p=1.0)  # no filter
+ORDERED = OPEN.model_copy(update={"mask_temperature": 0.0})
+
+
+def valid_rows(*lengths: int) -> Tensor:
+    return torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+
+
+def by_position(codes: int = 300) -> Predict:
+    """Logits that depend on the row's own content and on the frame, never on the batch: like a real network's."""
+    table_TV = torch.randn(512, codes, generator=generator(0)) * 3
+
+    def predict(codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+        known_B = torch.where(codes_BT < CODES, codes_BT, 0).sum(dim=1)
+        rows, frames = masked_BT.nonzero(as_tuple=True)
+        return table_TV[(frames + known_B[rows]) % 512]
+
+    return predict
+
+
+def constant(codes: int = 8) -> Predict:
+    """Every code as likely everywhere: all confidences tie."""
+    return lambda _, masked_BT: torch.zeros(int(masked_BT.sum()), codes)
+
+
+def recorded(predict: Predict, seen: list[Tensor]) -> Predict:
+    def wrapped(codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+        seen.append(codes_BT.clone())
+        return predict(codes_BT, masked_BT)
+
+    return wrapped
+
+
+def masked_counts(seen: list[Tensor]) -> list[list[int]]:
+    return [(codes_BT == MASK).sum(dim=1).tolist() for codes_BT in seen]
+
+
+def lawful_counts(free: int, steps: int, gamma: Callable[[float], float]) -> list[int]:
+    """Masked frames before each step, straight from the formula."""
+    counts = [free]
+    for i in range(steps - 1):
+        wanted = math.floor(gamma((i + 1) / steps) * free)
+        counts.append(min(counts[-1], max(1, min(counts[-1] - 1, wanted))))
+    return counts
+
+
+@pytest.mark.parametrize("predict", [by_position(), constant()], ids=["distinct", "tied"])
+@pytest.mark.parametrize("mask_temperature", [0.0, 10.5])
+def test_every_row_follows_its_own_schedule_exactly(predict: Predict, mask_temperature: float) -> None:
+    config, lengths = SamplerConfig(steps=12, mask_temperature=mask_temperature), (97, 40, 5, 1)
+    seen: list[Tensor] = []
+    sample(recorded(predict, seen), valid_rows(*lengths), config, [1, 2, 3, 4])
+    rows = [lawful_counts(n, 12, lambda p: math.cos(math.pi * p / 2)) for n in lengths]
+    assert masked_counts(seen) == [list(step) for step in zip(*rows, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "gamma"),
+    [("linear", lambda p: 1 - p), ("power:0.5", lambda p: (1 - p) ** 0.5), ((0.5, 0.5, 0.2, 0.0), None)],
+)
+def test_other_schedules_count_by_their_own_law(schedule: str | tuple[float, ...], gamma: object) -> None:
+    seen: list[Tensor] = []
+    sample(recorded(by_position(), seen), valid_rows(50), SamplerConfig(steps=4, schedule=schedule), [0])
+    counts = [row[0] for row in masked_counts(seen)]
+    assert counts == ([50, 25, 24, 10] if gamma is None else lawful_counts(50, 4, gamma))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("confidence", ["sampled", "max"])
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_nothing_but_codes_comes_out_and_pad_beyond_the_end(confidence: str, temperature: float) -> None:
+    config = SamplerConfig.model_validate({"steps": 5, "confidence": confidence, "temperature": temperature})
+    valid_BT = valid_rows(30, 7, 0)
+    codes_BT = sample(by_position(), valid_BT, config, [1, 2, 3])
+    assert (codes_BT[valid_BT] < 300).all()
+    assert (codes_BT[valid_BT] >= 0).all()
+    assert (codes_BT[~valid_BT] == PAD).all()
+
+
+def test_a_row_is_the_same_alone_and_in_a_batch() -> None:
+    config = SamplerConfig(steps=9)
+    together = sample(by_position(), valid_rows(60, 31, 8, 44), config, [5, 6, 7, 8])
+    for row, (length, seed) in enumerate(zip((60, 31, 8, 44), (5, 6, 7, 8), strict=True)):
+        alone = sample(by_position(), valid_rows(length), config, [seed])
+        assert torch.equal(together[row, :length], alone[0])
+    assert not torch.equal(together[0], sample(by_position(), valid_rows(60), config, [9])[0])
+
+
+def test_settled_codes_are_never_reopened() -> None:
+    seen: list[Tensor] = []
+    codes_BT = sample(recorded(by_position(), seen), valid_rows(40, 25), SamplerConfig(steps=8), [1, 2])
+    for before, after in itertools.pairwise([*seen, codes_BT]):
+        settled = before != MASK
+        assert torch.equal(before[settled], after[settled])
+
+
+def test_fixed_codes_stay_and_only_free_frames_are_counted() -> None:
+    fixed_BT = torch.full((3, 30), FREE)
+    fixed_BT[0, 10:] = 12345
+    fixed_BT[1] = torch.arange(30)
+    seen: list[Tensor] = []
+    codes_BT = sample(
+        recorded(by_position(), seen), valid_rows(30, 30, 20), SamplerConfig(steps=6), [1, 2, 3], fixed_BT
+    )
+    assert (codes_BT[0, 10:] == 12345).all()
+    assert torch.equal(codes_BT[1], fixed_BT[1])
+    rows = [lawful_counts(n, 6, lambda p: math.cos(math.pi * p / 2)) for n in (10, 0, 20)]
+    assert masked_counts(seen) == [list(step) for step in zip(rows[0], [0] * 6, rows[2], strict=True)]
+    assert (seen[-1][:2] == fixed_BT[:2]).sum(dim=1).tolist() == [20, 30]
+
+
+def test_the_network_is_left_alone_where_nothing_is_free() -> None:
+    seen: list[Tensor] = []
+    steps: list[tuple[int, int]] = []
+    fixed_BT = torch.arange(6)[None, :]
+    codes_BT = sample(
+        recorded(constant(), seen),
+        valid_rows(6),
+        SamplerConfig(steps=3),
+        [1],
+        fixed_BT,
+        lambda *done: steps.append(done),
+    )
+    assert torch.equal(codes_BT, fixed_BT)
+    assert seen == []
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def oracle(p: Tensor) -> Predict:
+    """Exact conditionals of the joint `p`, one axis a frame: log p(x_i = v | visible)."""
+    length, codes = p.ndim, p.shape[0]
+    states = list(itertools.product(range(codes + 1), repeat=length))  # `codes` stands for a mask
+    table = torch.zeros(len(states), length, codes)
+    for index, state in enumerate(states):
+        part = p[tuple(slice(None) if code == codes else slice(code, code + 1) for code in state)]
+        for frame, code in enumerate(state):
+            if code == codes:
+                table[index, frame] = part.sum(dim=[a for a in range(length) if a != frame]).log()
+    place = (codes + 1) ** torch.arange(length - 1, -1, -1)
+
+    def predict(codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+        logits_BTV = table[(torch.where(masked_BT, codes, codes_BT) * place).sum(dim=1)]
+        return logits_BTV[masked_BT]
+
+    return predict
+
+
+def histogram(p: Tensor, config: SamplerConfig, draws: int) -> Tensor:
+    """Counts of `draws` samples, shaped like `p`."""
+    codes_BT = sample(oracle(p), torch.ones(draws, p.ndim, dtype=torch.bool), config, range(draws))
+    flat = (codes_BT * p.shape[0] ** torch.arange(p.ndim - 1, -1, -1)).sum(dim=1)
+    return torch.bincount(flat, minlength=p.numel()).view(p.shape).double()
+
+
+def chi_square_z(counts: Tensor, p: Tensor) -> float:
+    """Chi-square as standard deviations above its mean."""
+    wanted = p / p.sum() * counts.sum()
+    cells = counts.numel() - 1
+    return float((((counts - wanted) ** 2 / wanted).sum() - cells) / math.sqrt(2 * cells))
+
+
+def test_one_code_a_step_draws_from_the_joint() -> None:
+    p = torch.rand((3,) * 5, generator=generator(1), dtype=torch.float64) + 0.1
+    steps = {"steps": 5, "schedule": "linear", "mask_temperature": 1e3}
+    assert abs(chi_square_z(histogram(p, OPEN.model_copy(update=steps), 6000), p)) < 4
+
+
+def test_one_step_draws_the_product_of_marginals() -> None:
+    p = torch.tensor([[0.5, 0.0], [0.0, 0.5]], dtype=torch.float64)  # two bits that always agree
+    counts = histogram(p, OPEN.model_copy(update={"steps": 1}), 4000)
+    assert chi_square_z(counts, torch.full((2, 2), 0.25)) < 4
+    assert float((counts / 4000 - p).abs().sum() / 2) == pytest.approx(0.5, abs=0.04)
+    two_steps = histogram(p, OPEN.model_copy(update={"steps": 2}), 1000)
+    assert two_steps[0, 1] + two_steps[1, 0] == 0
+
+
+def kept_first(config: SamplerConfig, confidence_T: Tensor, seed: int) -> Tensor:
+    """Frames that the first of two steps settles, when frame i's likelier code of two has `confidence_T[i]`."""
+    logits_TV = torch.stack((confidence_T.log(), (1 - confidence_T).log()), dim=1)
+    seen: list[Tensor] = []
+    predict = recorded(lambda _, masked_BT: logits_TV[masked_BT[0]], seen)
+    sample(predict, valid_rows(len(confidence_T)), config, [seed])
+    return (seen[1][0] != MASK).nonzero().squeeze(1)
+
+
+@pytest.mark.parametrize("confidence", ["sampled", "max"])
+def test_without_noise_the_most_confident_frames_settle(confidence: str) -> None:
+    confidence_T = torch.linspace(0.55, 0.95, 40)[torch.randperm(40, generator=generator(0))]
+    config = ORDERED.model_copy(
+        update={"steps": 2, "schedule": (0.6, 0.0), "temperature": 0.0, "confidence": confidence}
+    )
+    assert kept_first(config, confidence_T, 0).tolist() == sorted(confidence_T.topk(16).indices.tolist())
+
+
+def test_large_noise_settles_any_frame_as_often() -> None:
+    confidence_T = torch.linspace(0.05, 0.95, 10)
+    config = OPEN.model_copy(update={"steps": 2, "schedule": (0.5, 0.0), "mask_temperature": 1e4})
+    counts = torch.zeros(10, dtype=torch.float64)
+    for seed in range(600):
+        counts[kept_first(config, confidence_T, seed)] += 1
+    assert abs(chi_square_z(counts, torch.ones(10))) < 4
+
+
+def test_equal_scores_are_counted_not_thresholded() -> None:
+    masked_BT = torch.tensor([[True, False, True, True, True], [False, True, False, True, True]])
+    again_BT = least_confident(torch.zeros(7), masked_BT, torch.tensor([3, 2]))
+    assert again_BT.sum(dim=1).tolist() == [3, 2]
+    assert not (again_BT & ~masked_BT).any()
+
+
+def full_sort_law(logits_V: Tensor, config: SamplerConfig) -> Tensor:
+    """Probabilities `[V]` of the released law by a full sort: untempered nucleus, then top-k, then temperature."""
+    order = logits_V.double().sort(descending=True).indices
+    cumulated = logits_V.double().softmax(0)[order].cumsum(0)
+    outside = cumulated > config.top_p
+    outside[1:] = outside[:-1].clone()
+    outside[0] = False
+    kept = logits_V.double().clone()
+    kept[order[outside]] = -torch.inf
+    kept[kept < kept.topk(config.top_k).values[-1]] = -torch.inf
+    return (kept / config.temperature).softmax(0)
+
+
+@pytest.mark.parametrize("scale", [0.3, 2.0, 6.0])
+@pytest.mark.parametrize("config", [SamplerConfig(), SamplerConfig(top_k=7, top_p=0.5, temperature=0.6)])
+def test_the_filter_is_the_released_law_without_its_sort(scale: float, config: SamplerConfig) -> None:
+    logits_MV = torch.randn(40, 2000, generator=generator(3)) * scale
+    candidates = filter_logits(logits_MV, config)
+    ours_MV = torch.zeros(40, 2000, dtype=torch.float64)
+    ours_MV.scatter_(1, candidates.codes_MK, candidates.probability_MK.double())
+    wanted_MV = torch.stack([full_sort_law(row, config) for row in logits_MV])
+    assert torch.equal(ours_MV > 0, wanted_MV > 0)
+    assert (ours_MV - wanted_MV).abs().max() < 1e-5
+    assert torch.allclose(candidates.peak_M, logits_MV.softmax(1).amax(1))
+
+
+def test_the_code_that_crosses_the_nucleus_stays() -> None:
+    logits_MV = torch.tensor([[0.5, 0.3, 0.15, 0.05], [0.95, 0.03, 0.01, 0.01]]).log()
+    kept_MK = filter_logits(logits_MV, SamplerConfig(top_p=0.7)).probability_MK
+    assert torch.allclose(kept_MK, torch.tensor([[0.625, 0.375, 0, 0], [1, 0, 0, 0]]))
+
+
+def test_codes_are_drawn_by_their_probability_and_never_from_beyond_the_cut() -> None:
+    probability_MK = torch.tensor([[0.6, 0.4, 0.0]]).expand(3, 3)
+    candidates = Candidates(torch.tensor([[9, 4, 1]]).expand(3, 3), probability_MK, torch.tensor([0.5] * 3))
+    uniform_M = torch.tensor([0.0, 0.6001, 1.0])
+    drawn_M, confidence_M = draw(candidates, uniform_M, SamplerConfig())
+    assert drawn_M.tolist() == [9, 4, 4]
+    assert confidence_M.tolist() == pytest.approx([0.6, 0.4, 0.4])
+    assert draw(candidates, uniform_M, SamplerConfig(temperature=0.0))[0].tolist() == [9, 9, 9]
+    assert draw(candidates, uniform_M, SamplerConfig(confidence="max"))[1].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_guidance_is_off_at_one_and_unconditional_at_zero() -> None:
+    both, text, none = torch.randn(3, 4, 9, generator=generator(0)).unbind()
+
+    def guided(text_scale: float, reference_scale: float) -> Tensor:
+        return guide(both, text, none, SamplerConfig(guidance_text=text_scale, guidance_reference=reference_scale))
+
+    assert torch.equal(guided(1.0, 1.0), both)
+    assert torch.allclose(guided(0.0, 0.0), none)
+    assert torch.allclose(guided(1.0, 0.0), text)
+    assert torch.allclose(guided(3.0, 3.0), none + 3 * (both - none))
+    assert torch.allclose(guided(2.0, 0.5), none + 2 * (text - none) + 0.5 * (both - text))
+    with pytest.raises(ValueError, match="logits with text alone"):
+        guide(both, None, none, SamplerConfig(guidance_text=2.0))
+
+
+@given(st.integers(1, 500), st.integers(2, 120), st.data())
+def test_windows_cover_the_song_and_overlap(frames: int, window: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(1, window - 1))
+    windows = plan_windows(frames, window, overlap)
+    assert windows[0][0] == 0
+    assert windows[-1][1] == frames
+    assert all(stop - start == min(window, frames) for start, stop in windows)
+    assert all(a[0] < b[0] <= a[1] - overlap for a, b in itertools.pairwise(windows))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sample(constant(), valid_rows(4, 4), SamplerConfig(), [1]), "2 rows need one seed each, got 1"),
+        (lambda: sample(constant(), valid_rows(4), SamplerConfig(), [1], torch.zeros(1, 3)), "must have the shape"),
+        (
+            lambda: sample(constant(), valid_rows(2), SamplerConfig(), [1], torch.tensor([[0, MASK]])),
+            r"-1 \(free\) or 0..16383, got 16384",
+        ),
+        (
+            lambda: sample(lambda _, m: torch.zeros(m.numel() + 1, 4), valid_rows(2), SamplerConfig(), [1]),
+            r"\[2, <= 16384\]",
+        ),
+        (lambda: plan_windows(10, 4, 4), r"within 1..3 \(window 4\), got 4"),
+    ],
+)
+def test_wrong_arguments_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
