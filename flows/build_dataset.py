@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
-from prefect.states import State
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
@@ -43,14 +43,16 @@ ALL_STAGES: list[StageName] = list(get_args(StageName))
 NEEDS_SPLITS = {"augmentation", "tokenization", "tokenization-copies", "shards"}
 
 
-class BuildFailed(PipelineError):
+class BuildFailedError(PipelineError):
     """Batches or too many songs failed; what succeeded is committed, and the next build goes on from there."""
 
 
 class BuildParameters(Config):
     """What a build takes; the run form in the UI shows these."""
 
-    recipe: str = Field(default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file")
+    recipe: str = Field(
+        default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
+    )
     library: str = Field(description="Folder, glob, or manifest (.txt, .csv, .parquet) of songs")
     root: str = Field(description="Where the ledger, the stems and the datasets are kept")
     stages: list[StageName] = Field(default=ALL_STAGES, description="Stages to run, to rerun single steps")
@@ -104,21 +106,23 @@ def open_build(build: BuildParameters) -> Context:
 def run_stages(
     context: Context, build: BuildParameters, batches: Sequence[int], engine: LocalEngine
 ) -> tuple[list[BatchSummary], list[str]]:
-    """Every chosen stage over every chosen batch; a batch that fails stops its own later stages and no other batch's."""
+    """Every chosen stage over every chosen batch; a batch that fails stops its own later stages, no other batch's."""
     futures: dict[tuple[str, int], PrefectFuture[Any]] = {}
-    for stage in (name for name in NODES if name in build.stages):
+    for name in NODES:
+        if name not in build.stages:
+            continue
         for batch in batches:
-            before = [f for (_, b), f in futures.items() if b == batch]
-            futures[stage, batch] = run_stage.submit(
-                stage=stage, batch=batch, context=context, force=build.force, engine=engine, wait_for=before
+            before = [future for (_, b), future in futures.items() if b == batch]
+            futures[name, batch] = run_stage.submit(
+                name, batch, context, build.force, engine, wait_for=before, return_state=False
             )
     summaries, failures = [], []
-    for (stage, batch), future in futures.items():
+    for (name, batch), future in futures.items():
         future.wait()
         if future.state.is_completed():
             summaries.append(future.result())
         else:
-            failures.append(f"{stage} batch {batch}: {story_of(future.state)}")
+            failures.append(f"{name} batch {batch}: {story_of(future.state)}")
     return summaries, failures
 
 
@@ -128,18 +132,18 @@ def story_of(state: State[Any]) -> str:
 
 
 def check_failures(context: Context, failures: Sequence[str]) -> None:
-    """`BuildFailed` where a batch failed, or more songs than the recipe allows."""
+    """`BuildFailedError` where a batch failed, or more songs than the recipe allows."""
     if failures:
-        raise BuildFailed(
+        raise BuildFailedError(
             f"{len(failures)} tasks failed; what succeeded is committed, run the build again:\n" + "\n".join(failures)
         )
     catalog = Catalog(context.root)
     songs = sum(len(catalog.read(batch)) for batch in catalog.batches())
     rate, limit = failure_rate(funnel(context), songs), context.recipe.build.failure_limit
     if rate > limit:
-        raise BuildFailed(
-            f"{rate:.1%} of {songs} songs failed, the recipe allows {limit:.1%}; `backline why` tells each one's story; "
-            "mend the cause and run the build again (failed songs alone are retried)"
+        raise BuildFailedError(
+            f"{rate:.1%} of {songs} songs failed, the recipe allows {limit:.1%}; `backline why` tells each one's "
+            "story; mend the cause and run the build again (failed songs alone are retried)"
         )
 
 
@@ -147,5 +151,3 @@ def say_what_happened(worked: int, sharded: Sequence[ShardedBatch]) -> None:
     if worked == 0:
         logger.info("nothing to do: every stage of every song was committed before")
     logger.info("%d shards committed", sum(len(batch.sidecars) for batch in sharded))
-
-

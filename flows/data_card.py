@@ -5,6 +5,7 @@ Written from the ledger alone and without dates, so the same build writes the sa
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 
 from jinja2 import Environment, StrictUndefined
 
@@ -13,59 +14,9 @@ from flows.shards import tracks
 from flows.stages.context import Context
 from pipeline.records.schema import SCHEMA_VERSION
 
-TEMPLATE = """\
----
-pretty_name: {{ name }}
-license: other
-task_categories: [audio-to-audio]
-tags: [music, vocal-to-accompaniment, audio-tokens, webdataset]
-size_categories: ["{{ size }}"]
----
-# {{ name }}
-
-Vocal and accompaniment tokens for masked-diffusion training, built by Backline with the recipe `{{ name }}` (shard contract
-version {{ version }}). Each sample is one song, or one stretched or pitched copy of it: two streams of 25 Hz codes, prefix vectors of
-reference windows and captions, and a JSON record.
-
-## What is in it
-| shard set | samples |
-|---|---|
-{% for split, count in samples|dictsort -%}
-| {{ split }} | {{ count }} |
-{% endfor %}
-{{ songs }} songs came in, {{ "%.2f"|format(hours) }} hours of audio.
-
-## Sources and licences
-| licence of the song, as its manifest states it | songs |
-|---|---|
-{% for licence, count in licences|dictsort -%}
-| {{ licence or "not stated" }} | {{ count }} |
-{% endfor %}
-Whoever trains on this set answers for the rights in the songs.
-
-## The funnel
-| stage | songs seen | kept | rejected | quarantined | failed |
-|---|---|---|---|---|---|
-{% for c in counts -%}
-| {{ c.stage }} | {{ c.seen }} | {{ c.ok }} | {{ c.rejected|reasons }} | {{ c.quarantined|reasons }} | {{ c.failed|reasons }} |
-{% endfor %}
-*Rejected*: a stage judged the song. *Quarantined*: the file can't be used. *Failed*: an error; the next build tries again.
-
-## Backends
-| stage | backend | weights (sha256) | licence of the weights | songs |
-|---|---|---|---|---|
-{% for c in counts %}{% for (backend, weights, licence), n in c.backends|dictsort -%}
-| {{ c.stage }} | {{ backend }} | {{ weights[:16] or "none" }} | {{ licence or "none" }} | {{ n }} |
-{% endfor %}{% endfor %}
-## Known limits
-{% for line in limits -%}
-- {{ line }}
-{% endfor -%}
-"""
-
 LIMITS = {
-    "signal": "Quality scores of the backend `signal` are signal measurements on a 1-5 scale; they are not SongEval scores.",
-    "spleeter": "Stems were separated with the Spleeter 2-stem weights; what they leave in the wrong stem is in the codes.",
+    "signal": "Quality scores of the backend `signal` are measurements on a 1-5 scale, not SongEval scores.",
+    "spleeter": "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in the codes.",
     "selfsim": "Section labels of the backend `selfsim` come from repetition and level, not from a trained model.",
     "musicnn": "Captions of the backend `musicnn` are made from 50 tags.",
 }
@@ -77,7 +28,8 @@ def card(context: Context, counts: Sequence[StageCount], samples: Mapping[str, i
     environment.filters["reasons"] = lambda counted: ", ".join(f"{r} {n}" for r, n in sorted(counted.items()))
     songs = [track for track, _ in tracks(context)]
     used = {backend for count in counts for backend, _, _ in count.backends}
-    return environment.from_string(TEMPLATE).render(
+    template = files("flows").joinpath("data_card.md.jinja").read_text("utf-8")
+    return environment.from_string(template).render(
         name=context.recipe.name,
         version=SCHEMA_VERSION,
         samples=samples,

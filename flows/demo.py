@@ -27,7 +27,9 @@ class DemoSize:
 
 
 def run_demo(out: Path, library: str, size: DemoSize, recipe: str = "demo") -> Path:
-    """Songs -> dataset -> model -> accompaniments -> report; the report's path. Everything finished before is skipped."""
+    """Songs -> dataset -> model -> accompaniments -> report; the report's path. Everything finished before is
+    skipped.
+    """
     out = out.absolute()
     root, model = out / "build", out / "model"
     manifest = prepare_library(out, library, size, recipe)
@@ -44,7 +46,9 @@ def prepare_library(out: Path, library: str, size: DemoSize, recipe: str) -> Pat
     mine = scan_library(library) if library else []
     usable = count_songs(out, library, recipe) if library else 0
     if library:
-        logger.info("%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, size.songs - usable)
+        logger.info(
+            "%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, size.songs - usable
+        )
     rendered: list[Source] = []
     seed = USER_SEEDS if library else 0
     for kind, count in (("song", size.songs - usable), ("speech", size.speech), ("instrumental", size.instrumental)):

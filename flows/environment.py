@@ -1,4 +1,6 @@
-"""Settings of Prefect that must stand before it is imported: no analytics, patience with a slow start, our logs in its UI."""
+"""Settings of Prefect that must stand before it is imported: no analytics, patience with a slow start, our logs in
+its UI.
+"""
 
 import os
 

@@ -10,10 +10,9 @@ from prefect.artifacts import create_table_artifact
 from pydantic import Field
 from tqdm import tqdm
 
+from flows.held_out import held_out_items
 from flows.recipe import Recipe, load_recipe
 from flows.report import write_run_report
-from flows.stages.context import Context
-from flows.held_out import held_out_items
 from model import checkpoint as checkpoints
 from model.evaluation.measures import Judges, MusicnnEmbedder
 from model.evaluation.nll import HeldOut, code_counts, held_out
@@ -34,7 +33,9 @@ logger = logging.getLogger(__name__)
 class EvaluateParameters(Config):
     """What an evaluation takes; the run form in the UI shows these."""
 
-    recipe: str = Field(default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file")
+    recipe: str = Field(
+        default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
+    )
     checkpoint: str = Field(description="Folder of a training run, or of one checkpoint in it")
     dataset: str = Field(description="Folder of the built dataset whose held-out songs are used")
     out: str = Field(description="Folder for report.html, results.json and the generated audio")

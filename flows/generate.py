@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -47,12 +48,20 @@ def generate_file(request: GenerateRequest) -> Written:
     reference = decode(str(request.reference)) if request.reference else None
     sampler = settings(generator.run.sampler, request)
     with tqdm(total=sampler.steps, desc="denoise", unit="step", disable=None) as bar:
-        made = generator(vocal, request.text or None, reference, sampler, request.seed, lambda: bar.update())
+        made = generator(
+            vocal, request.text or None, reference, sampler, request.seed, lambda done, total: bar_to(bar, done, total)
+        )
     write(request.out, made.accompaniment)
     if request.mix:
         write(request.mix, mixture(vocal, made.accompaniment))
     write_trace(request, sampler, made)
     return Written(request.out, made.accompaniment.duration, sum(made.seconds.values()))
+
+
+def bar_to(bar: "tqdm[NoReturn]", done: int, total: int) -> None:
+    """Move a bar to a position; several windows make more steps than one."""
+    bar.total = total
+    bar.update(done - bar.n)
 
 
 def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:

@@ -15,7 +15,9 @@ def root_of(dataset: Path) -> Path:
     """The root of the build that a dataset belongs to: ``<root>/datasets/<name>``."""
     root = dataset.absolute().parent.parent
     if not (root / "stages").is_dir():
-        raise BadInput(f"{dataset} does not lie in the root of a build; evaluation needs its stems, so give ROOT/datasets/NAME")
+        raise BadInput(
+            f"{dataset} does not lie in the root of a build; evaluation needs its stems, so give ROOT/datasets/NAME"
+        )
     return root
 
 

@@ -1,6 +1,7 @@
 """One YAML file -> one typed Recipe: every setting of a build, a training run and an evaluation.
 
-A recipe may name a ``base`` recipe and override parts of it; unknown keys are refused. Stages get only their own section.
+A recipe may name a ``base`` recipe and override parts of it; unknown keys are refused. Stages get only their own
+section.
 """
 
 from collections.abc import Mapping, Sequence

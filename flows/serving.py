@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from typing import cast
 
 import httpx
 
@@ -14,24 +15,28 @@ logger = logging.getLogger(__name__)
 START_SECONDS = 180  # a cold start took 22-60 s on a loaded machine
 
 
-class ServerDown(PipelineError):
+class ServerDownError(PipelineError):
     """The Prefect server did not come up."""
 
 
 def start_server(port: int) -> subprocess.Popen[bytes]:
-    """A server on 127.0.0.1 that answers its health check; `ServerDown` after `START_SECONDS`."""
+    """A server on 127.0.0.1 that answers its health check; `ServerDownError` after `START_SECONDS`."""
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     process = subprocess.Popen(words, env=environment)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise ServerDown(f"the Prefect server ended with code {process.returncode}; is port {port} in use? Try --port")
+            raise ServerDownError(
+                f"the Prefect server ended with code {process.returncode}; is port {port} in use? Try --port"
+            )
         if healthy(port):
             return process
         time.sleep(1)
     process.terminate()
-    raise ServerDown(f"the Prefect server did not answer on port {port} within {START_SECONDS} s; its log is above")
+    raise ServerDownError(
+        f"the Prefect server did not answer on port {port} within {START_SECONDS} s; its log is above"
+    )
 
 
 def healthy(port: int) -> bool:
@@ -55,10 +60,13 @@ def serve_all(port: int, limit: int) -> None:
 def run_deployments(limit: int) -> None:
     """Serve the three flows; needs PREFECT_API_URL, so Prefect is imported only here."""
     from prefect import serve
+    from prefect.deployments.runner import RunnerDeployment
 
     from flows.build_dataset import build_dataset
     from flows.evaluate_model import evaluate_model
     from flows.train_model import train_model
 
-    deployments = [flow.to_deployment("laptop", tags=["backline"]) for flow in (build_dataset, train_model, evaluate_model)]
-    serve(*deployments, limit=limit, pause_on_shutdown=False)
+    deployments = [
+        flow.to_deployment("laptop", tags=["backline"]) for flow in (build_dataset, train_model, evaluate_model)
+    ]
+    serve(*cast(list[RunnerDeployment], deployments), limit=limit, pause_on_shutdown=False)

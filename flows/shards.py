@@ -33,7 +33,9 @@ def config_hash(context: Context) -> str:
 
 
 def shard_batch(context: Context, batch: int, directory: Path) -> ShardedBatch:
-    """Write shard `batch` of every shard set that has samples; a committed shard with the same content stays as it is."""
+    """Write shard `batch` of every shard set that has samples; a committed shard with the same content stays as it
+    is.
+    """
     sidecars = []
     for name in SPLITS:
         samples = sorted(_samples(context, batch, name), key=lambda sample: sample.info.key)
@@ -58,7 +60,9 @@ def _finished(rows: Rows) -> bool:
 
 
 def shard_sets(sample: Sample, split: str) -> tuple[str, ...]:
-    """Where a sample belongs: held-out songs once; train songs in stage 1, the selected ones and their copies in stage 2."""
+    """Where a sample belongs: held-out songs once; train songs in stage 1, the selected ones and their copies in
+    stage 2.
+    """
     if split != "train":
         return (split,) if sample.info.augmentation == "orig" else ()
     first = ("train-stage1",) if sample.info.augmentation == "orig" else ()

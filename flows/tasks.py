@@ -1,11 +1,12 @@
 """Prefect tasks of a build: a task is one stage over one batch, never one song.
 
-Every task persists its result, so Retry in the UI reruns only what failed; the ledger, not Prefect, is the record of what is
+Every task persists its result, so Retry in the UI reruns only what failed; the ledger, not Prefect, is the record of
+what is
 done.
 """
 
 import logging
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect import task
@@ -26,7 +27,8 @@ from pipeline.records.library import scan_library
 from pipeline.records.splits import fix_splits
 
 logger = logging.getLogger(__name__)
-RETRIES, RETRY_SECONDS = 2, [5, 30]  # a batch: disks and stores hiccup; ours
+RETRIES = 2  # of a batch: disks and stores hiccup; ours
+RETRY_SECONDS: list[float] = [5, 30]
 
 
 def transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
@@ -46,7 +48,11 @@ def catalogue(context: Context, library: str, fix: bool) -> list[int]:
     catalog = Catalog(context.root)
     sources = scan_library(library)
     with tqdm(total=len(sources), desc="catalogue", unit="song", disable=None) as bar:
-        catalog.add(sources, context.recipe.library.batch_size, lambda done, total: bar.update(done - bar.n))
+
+        def show(done: int, total: int) -> None:
+            bar.update(done - bar.n)
+
+        catalog.add(sources, context.recipe.library.batch_size, show)
     batches = catalog.batches()
     if fix:
         fix_splits(context.root, context.recipe.splits, [row for batch in batches for row in catalog.read(batch)])
@@ -75,7 +81,13 @@ def run_stage(stage: str, batch: int, context: Context, force: bool, engine: Loc
     return summary
 
 
-@task(name="shards", task_run_name="shards-{batch}", persist_result=True, retries=RETRIES, retry_delay_seconds=RETRY_SECONDS)
+@task(
+    name="shards",
+    task_run_name="shards-{batch}",
+    persist_result=True,
+    retries=RETRIES,
+    retry_delay_seconds=RETRY_SECONDS,
+)
 def write_shards(batch: int, context: Context) -> ShardedBatch:
     """The shards of one batch."""
     return shard_batch(context, batch, dataset_directory(context.root, context.recipe.name))
@@ -92,7 +104,7 @@ class Progress:
     def start(self, total: int) -> None:
         """`total` songs are going to be worked on."""
         self.bar = tqdm(total=total, desc=self.label, unit="song", disable=None)
-        self.artifact = create_progress_artifact(progress=0.0, description=self.label)
+        self.artifact = cast(UUID, create_progress_artifact(progress=0.0, description=self.label))
 
     def add(self, row: Row) -> None:
         self.done += 1

@@ -20,18 +20,24 @@ RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h: the trainer was told to stop, saved
 STOP_SECONDS = 240  # a step and a checkpoint; below Kubernetes' 300 s grace in infra/
 
 
-class TrainingFailed(PipelineError):
-    """The trainer ended without finishing; the run folder holds the newest checkpoint, and the same command resumes it."""
+class TrainingFailedError(PipelineError):
+    """The trainer ended without finishing; the run folder holds the newest checkpoint, and the same command resumes
+    it.
+    """
 
 
 class TrainParameters(Config):
     """What a training run takes; the run form in the UI shows these."""
 
-    recipe: str = Field(default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file")
+    recipe: str = Field(
+        default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
+    )
     dataset: str = Field(description="Folder of a built dataset, such as ROOT/datasets/demo")
     out: str = Field(description="Folder of the run: checkpoints, metrics, logs; an unfinished run in it is resumed")
     processes: int = Field(default=1, ge=1, description="Processes (GPUs, or gloo processes on CPU)")
-    accelerate_config: str = Field(default="", description="Path of an accelerate config (DDP, FSDP, nodes); empty = none")
+    accelerate_config: str = Field(
+        default="", description="Path of an accelerate config (DDP, FSDP, nodes); empty = none"
+    )
     overrides: list[str] = Field(default=[], description="Settings laid over the recipe: section.key=value")
 
 
@@ -60,9 +66,11 @@ def launch(words: list[str]) -> int:
             process.terminate()
             process.wait(STOP_SECONDS)
     if code == RESUME_ME:
-        raise TrainingFailed("the trainer was stopped and saved a checkpoint; run the same command to resume")
+        raise TrainingFailedError("the trainer was stopped and saved a checkpoint; run the same command to resume")
     if code != 0:
-        raise TrainingFailed(f"the trainer ended with exit code {code}; its log is above; the same command resumes the run")
+        raise TrainingFailedError(
+            f"the trainer ended with exit code {code}; its log is above; the same command resumes the run"
+        )
     return code
 
 

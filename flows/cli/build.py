@@ -31,13 +31,16 @@ def build(
     recipe: Annotated[str, typer.Option(help="demo, paper, upstream, or the path of a YAML file.")] = "demo",
     stages: Annotated[str, typer.Option(help="Only these stages, such as separation,artifacts.")] = "",
     only_batches: Annotated[str, typer.Option(help="Only these batches, such as 3,7.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Run the chosen stages again where they are committed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run the chosen stages again where they are committed.")
+    ] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: section.key=value.")] = None,
 ) -> None:
     """Turn a song library into a dataset of token shards.
 
     Stages: detection, quality, separation, artifacts, structure, annotation, selection, augmentation, tokenization,
-    tokenization-copies, shards. Whatever is committed is skipped: run it again after a failure, after adding songs, or after
+    tokenization-copies, shards. Whatever is committed is skipped: run it again after a failure, after adding songs,
+    or after
     changing a setting, and only what is missing is done.
 
     Example: backline build --library ~/Music/songs --root runs/mine
@@ -79,7 +82,9 @@ def why(
     catalog, ledger = Catalog(root), Ledger(root)
     found = catalog.find(track)
     if not found:
-        raise BadInput(f"no song {track!r} in the catalogue under {root}; give a track id, a file or a uri of its library")
+        raise BadInput(
+            f"no song {track!r} in the catalogue under {root}; give a track id, a file or a uri of its library"
+        )
     for row in found:
         out.print(f"[bold]{row.track_id}[/]  {escape(row.uris[0])}", soft_wrap=True)
         out.print(f"{row.duration:.1f} s, {row.sample_rate} Hz, {row.channels} channels")

@@ -1,7 +1,6 @@
 """`backline codec`: train and measure the embedded codec."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 

@@ -47,13 +47,16 @@ def generate(
     text: Annotated[str, typer.Option(help="Style, instruments, mood; empty = no text.")] = "",
     reference: Annotated[Path | None, typer.Option(help="A recording whose sound to follow.")] = None,
     mix: Annotated[Path | None, typer.Option(help="Also write vocal and accompaniment together.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Denoising steps [default: the recipe's, 60 in the paper].")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Denoising steps [default: the recipe's, 60 in the paper].")
+    ] = None,
     schedule: Annotated[str, typer.Option(help="cosine, linear, or power:x [default: the recipe's].")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same accompaniment.")] = 0,
 ) -> None:
     """Play a band behind a voice.
 
-    Example: backline generate --checkpoint runs/mine/model --vocal me.wav --text "an acoustic folk track" --out band.wav
+    Example: backline generate --checkpoint runs/mine/model --vocal me.wav --text "an acoustic folk track" --out
+    band.wav
     """
     from flows.generate import GenerateRequest, generate_file
 

@@ -19,7 +19,9 @@ class Kind(StrEnum):
 
 @commands.callback()
 def group() -> None:
-    """Songs with known truth, composed and rendered here (extra `songs`: it loads the GPL parts espeak-ng and TimGM6mb)."""
+    """Songs with known truth, composed and rendered here (extra `songs`: it loads the GPL parts espeak-ng and
+    TimGM6mb).
+    """
 
 
 @commands.command()

@@ -1,6 +1,7 @@
 """One piece of work in one process: the only place where an exception becomes a result.
 
-*Rejected is data; failed is an exception.* A `BadInput` quarantines the song; anything else fails it, and the flow fails above
+*Rejected is data; failed is an exception.* A `BadInput` quarantines the song; anything else fails it, and the flow
+fails above
 the recipe's failure rate; a missing model stops the run.
 """
 
@@ -69,7 +70,7 @@ def attempt(stage: str, context: Context, item: Item) -> Row:
         raise
     except BadInput as error:
         return ended(track, "quarantined", error.reason, str(error), time.perf_counter() - begun)
-    except Exception as error:  # noqa: BLE001  # the flow boundary: counted, and the flow fails above its failure rate
+    except Exception as error:  # the flow boundary: counted, and the flow fails above its failure rate
         logger.warning("%s failed on %s: %s", stage, track.track_id, error, exc_info=True)
         where = traceback.format_exc(limit=-3)
         return ended(track, "failed", type(error).__name__, f"{error}\n{where}", time.perf_counter() - begun)

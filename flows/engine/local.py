@@ -1,6 +1,7 @@
 """The local engine: a pool of processes on this machine, one resident model in each.
 
-A worker that dies (out of memory, a crash in native code) breaks its pool; the pool is made again and the songs that were
+A worker that dies (out of memory, a crash in native code) breaks its pool; the pool is made again and the songs that
+were
 unfinished run alone, so that the song that kills its worker is found, and fails by itself.
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from flows.recipe import Recipe
 from pipeline.audio import decode
@@ -20,16 +20,35 @@ Rows = Mapping[str, Row]  # stage name -> this track's row
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The backend behind a result: three facts that every record carries."""
+
+    backend: str = ""
+    weights_sha256: str = ""  # empty where the backend has no weights
+    licence: str = ""  # of the weights
+
+    @classmethod
+    def of(cls, stage: "HasBackend") -> Self:
+        return cls(stage.backend, stage.weights_sha256, stage.licence)
+
+
+class HasBackend(Protocol):
+    """Any stage object with a model behind it."""
+
+    backend: str
+    weights_sha256: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Made:
     """What one stage made of one track; the engine turns it into a ledger row."""
 
     value: object  # a frozen dataclass
+    source: Source
     rejected: str = ""  # the reason, empty = kept
     message: str = ""
     artefacts: tuple[Artefact, ...] = ()
-    backend: str = ""
-    weights_sha256: str = ""
-    licence: str = ""
 
 
 class Worker(Protocol):
@@ -93,7 +112,7 @@ def to_row(track: CatalogRow, made: Made, seconds: float) -> Row:
         values=dump(made.value),
         artefacts=made.artefacts,
         seconds=seconds,
-        backend=made.backend,
-        weights_sha256=made.weights_sha256,
-        licence=made.licence,
+        backend=made.source.backend,
+        weights_sha256=made.source.weights_sha256,
+        licence=made.source.licence,
     )

@@ -1,6 +1,7 @@
 """The stages, what each reads, what its key hashes, and which songs it gets.
 
-A stage's key holds only the stages it reads and its own settings: change a setting and only what depends on it runs again. The
+A stage's key holds only the stages it reads and its own settings: change a setting and only what depends on it runs
+again. The
 gate is in selection's settings alone, so a changed threshold touches nothing before selection.
 """
 

@@ -1,6 +1,6 @@
 """Workers of the stages that listen to a whole song: detection, quality, structure, annotation."""
 
-from flows.stages.context import Context, Made, Rows, value_of
+from flows.stages.context import Context, Made, Rows, Source, value_of
 from pipeline.annotation.stage import build as build_annotator
 from pipeline.detection.stage import Detection
 from pipeline.detection.stage import build as build_detector
@@ -19,7 +19,7 @@ class DetectionWorker:
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         found = self.detector(self.context.audio(track))
         rejected = "" if found.keep else found.kind
-        return Made(found, rejected, found.reason, **backend_of(self.detector))
+        return Made(found, Source.of(self.detector), rejected, found.reason)
 
 
 class QualityWorker:
@@ -30,7 +30,7 @@ class QualityWorker:
         self.rater = build_rater(context.recipe.quality)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
-        return Made(self.rater(self.context.audio(track)), **backend_of(self.rater))
+        return Made(self.rater(self.context.audio(track)), Source.of(self.rater))
 
 
 class StructureWorker:
@@ -42,7 +42,7 @@ class StructureWorker:
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         singing = value_of(rows, "detection", Detection).vocal_active
-        return Made(self.extractor(self.context.audio(track), singing), **backend_of(self.extractor))
+        return Made(self.extractor(self.context.audio(track), singing), Source.of(self.extractor))
 
 
 class AnnotationWorker:
@@ -53,9 +53,4 @@ class AnnotationWorker:
         self.annotator = build_annotator(context.recipe.annotation)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
-        return Made(self.annotator(self.context.audio(track), track.text), **backend_of(self.annotator))
-
-
-def backend_of(stage: object) -> dict[str, str]:
-    """The three facts of a backend that every record carries."""
-    return {name: str(getattr(stage, name)) for name in ("backend", "weights_sha256", "licence")}
+        return Made(self.annotator(self.context.audio(track), track.text), Source.of(self.annotator))

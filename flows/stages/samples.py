@@ -84,8 +84,6 @@ def backends_of(rows: Rows) -> tuple[BackendRecord, ...]:
     found = [BackendRecord(n, r.backend, r.weights_sha256, r.licence) for n, r in rows.items() if r.status == "ok"]
     tokens = value_of(rows, "tokenization", TokenFacts)
     found.append(
-        BackendRecord(
-            "conditioning", tokens.conditioner, tokens.conditioner_weights_sha256, tokens.conditioner_licence
-        )
+        BackendRecord("conditioning", tokens.conditioner, tokens.conditioner_weights_sha256, tokens.conditioner_licence)
     )
     return tuple(found)

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from flows.stages.context import Context, Made, Rows, value_of
-from flows.stages.listening import backend_of
+from flows.stages.context import Context, Made, Rows, Source, value_of
 from pipeline.annotation.stage import Annotation
 from pipeline.audio import as_stereo, decode, resample
 from pipeline.augmentation import Augmented, augment, plan
@@ -60,8 +59,8 @@ class SeparationWorker:
         )
         facts = SeparationFacts(samples_48k=stems.vocal.length, true_stems=given)
         if given:
-            return Made(facts, message="true stems given: separation skipped", artefacts=kept, backend="true-stems")
-        return Made(facts, artefacts=kept, **backend_of(self.separator))
+            return Made(facts, Source("true-stems"), message="true stems given: separation skipped", artefacts=kept)
+        return Made(facts, Source.of(self.separator), artefacts=kept)
 
     def true_stems(self, track: CatalogRow) -> Stems:
         limits = self.context.recipe.library.decode
@@ -70,8 +69,8 @@ class SeparationWorker:
         )
         if vocal.length != accompaniment.length:
             raise BadInput(
-                f"true stems differ in length: vocal {vocal.length}, accompaniment {accompaniment.length} samples at 48 kHz; "
-                "give stems cut from one session",
+                f"true stems differ in length: vocal {vocal.length}, accompaniment {accompaniment.length} samples at "
+                "48 kHz; give stems cut from one session",
                 reason="stem_lengths",
             )
         return Stems(vocal, accompaniment)
@@ -87,7 +86,7 @@ class ArtifactWorker:
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         stems = kept_stems(self.context, rows["separation"])
         mixture = as_stereo(resample(self.context.audio(track), SAMPLE_RATE))
-        return Made(self.check(mixture, stems), backend="signal")
+        return Made(self.check(mixture, stems), Source("signal"))
 
 
 class AugmentationWorker:
@@ -111,7 +110,7 @@ class AugmentationWorker:
             store.put_audio(track.track_id, stem, audio)
             for stem, audio in (("vocal", copy.stems.vocal), ("accompaniment", copy.stems.accompaniment))
         )
-        return Made(AugmentedFacts.of(name, copy), artefacts=kept, backend="signalsmith")
+        return Made(AugmentedFacts.of(name, copy), Source("signalsmith"), artefacts=kept)
 
 
 def kept_stems(context: Context, row: Row, stage: str = "separation") -> Stems:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.stages.context import Context, Made, Rows, value_of
+from flows.stages.context import Context, Made, Rows, Source, value_of
 from flows.stages.stems import AugmentedFacts, kept_stems
 from pipeline.annotation.stage import Annotation
 from pipeline.codec.codec import build as build_codec
@@ -44,7 +44,9 @@ class SelectionWorker:
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         quality = value_of(rows, "quality", Quality)
         if self.config.gate.scope == "all" and not passes_gate(self.config.gate, quality):
-            verdict = Verdict("rejected", (f"gate_{self.config.gate.rule}",))  # such a song has no stems or sections to judge
+            verdict = Verdict(
+                "rejected", (f"gate_{self.config.gate.rule}",)
+            )  # such a song has no stems or sections to judge
         else:
             verdict = select(
                 self.config,
@@ -55,7 +57,7 @@ class SelectionWorker:
             )
         reasons = "; ".join(verdict.reasons)
         dropped = {"rejected": verdict.reasons[:1], "review": ("review",)}.get(verdict.stage, ())
-        return Made(verdict, "".join(dropped), reasons, backend="rules")
+        return Made(verdict, Source("rules"), "".join(dropped), reasons)
 
 
 class TokenizationWorker:
@@ -105,14 +107,7 @@ class TokenizationWorker:
             conditioner_weights_sha256=conditioner.weights_sha256,
             conditioner_licence=conditioner.licence,
         )
-        return Made(
-            facts,
-            artefacts=(kept,),
-            backend=codec.name,
-            weights_sha256=codec.weights_sha256,
-            licence=codec.licence,
-        )
-
+        return Made(facts, Source(codec.name, codec.weights_sha256, codec.licence), artefacts=(kept,))
 
 
 class CopyTokenizationWorker(TokenizationWorker):
@@ -123,5 +118,3 @@ class CopyTokenizationWorker(TokenizationWorker):
     def subject(self, rows: Rows) -> tuple[str, tuple[str, ...]]:
         facts = value_of(rows, "augmentation", AugmentedFacts)
         return facts.name, facts.captions
-
-

@@ -20,6 +20,7 @@ Vectors = NDArray[np.float32]
 
 class ConditioningConfig(Config):
     backend: Literal["embedded"] = "embedded"  # "clamp3" arrives with its port
+    reference_seconds: float = 20.48  # s of reference audio behind one vector; paper 5.2
 
 
 @dataclass(frozen=True, slots=True)
