@@ -21,11 +21,13 @@ from pipeline.audio import probe as probe_header
 from pipeline.errors import BadInput
 from pipeline.records import files
 from pipeline.records.content import Content, read_content, stamp
+from pipeline.records.files import DamageError
 from pipeline.records.library import Source
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256  # tracks; one Prefect task and one shard (notes on the control plane: 64-1024 songs a task)
+_LISTINGS = 3  # tries before a gap counts as damage
 _NAME = re.compile(r"(?P<kind>alias|part)-(?P<number>\d{5,})(?:-(?P<turn>\d{5,}))?\.parquet")
 _STRINGS = (
     "track_id",
@@ -222,12 +224,13 @@ class Catalog:
     def _commit(self, pending: _Pending) -> list[int]:
         """Write what is pending as the next batch; what another writer catalogued meanwhile becomes aliases."""
         while pending:
-            number = len(self._index().batches)
-            if files.create(self.directory / f"part-{number:05d}.parquet", _encode_part(pending.values())):
-                return [number]
-            known = self._index().rows.keys() & pending.keys()
+            index = self._index()
+            number, known = len(index.batches), index.rows.keys() & pending.keys()
             self._commit_aliases([claim for track_id in sorted(known) for claim in pending[track_id][1]])
             pending = {track_id: entry for track_id, entry in pending.items() if track_id not in known}
+            path = self.directory / f"part-{number:05d}.parquet"
+            if pending and files.create(path, _encode_part(pending.values())):
+                return [number]
         return []
 
     def _commit_aliases(self, claims: list[_Claim]) -> None:
@@ -241,16 +244,25 @@ class Catalog:
             turn += 1
 
     def _index(self) -> _Index:
-        """The catalog as it is on disk now; read again only if a file was added."""
-        found = [match for path in self.directory.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
-        found.sort(key=lambda match: (int(match["number"]), match["kind"], int(match["turn"] or 0)))
-        names = tuple(match[0] for match in found)
-        if names != self._cache.names:
-            index = _Index(names)
-            for name in names:
-                _read_into(index, self.directory / name)
-            self._cache = index
+        """The catalog as it is on disk now; only files that came since the last look are read."""
+        names = self._names()
+        if names[: len(self._cache.names)] != self._cache.names:
+            self._cache = _Index()
+        for name in names[len(self._cache.names) :]:
+            _read_into(self._cache, self.directory / name)
+            self._cache.names += (name,)
         return self._cache
+
+    def _names(self) -> tuple[str, ...]:
+        """The catalog's files in the order of their claims; a listing made while another writer adds may lack one."""
+        for _ in range(_LISTINGS):
+            found = [match for path in self.directory.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
+            found.sort(key=lambda match: (int(match["number"]), match["kind"], int(match["turn"] or 0)))
+            parts = [int(match["number"]) for match in found if match["kind"] == "part"]
+            if parts == list(range(len(parts))):
+                return tuple(match[0] for match in found)
+        lost = min(set(range(len(parts))) - set(parts))
+        raise DamageError(f"{self.directory}/part-{lost:05d}.parquet is missing; restore it, its songs are unknown")
 
 
 def _read_into(index: _Index, path: Path) -> None:

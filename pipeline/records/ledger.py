@@ -96,7 +96,7 @@ class Ledger:
             new = [row for row in wanted if row.track_id not in known or not known[row.track_id].settled]
             if parts and not new:
                 return parts[-1].path
-            generation = parts[-1].generation + 1 if parts else 0
+            generation = len(parts)  # if a listing missed one, its name is taken: look again
             suffix = f"-g{generation:03d}" if generation else ""
             path = self.directory(stage, key) / f"part-{batch:05d}{suffix}.parquet"
             if files.create(path, _encode(new)):

@@ -55,6 +55,8 @@ def scan_library(library: str) -> list[Source]:
     """
     suffix = Path(library).suffix.lower()
     local = Path(library).expanduser()
+    if not library.strip():
+        raise BadInput(f"library {library!r} is no name; give a folder, a glob or a manifest", "library_missing")
     if suffix in _READERS and not local.is_dir():
         sources = _from_manifest(library, _READERS[suffix])
     elif is_url(library):

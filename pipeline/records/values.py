@@ -1,7 +1,8 @@
 """A stage's result <-> the JSON text that the ledger keeps."""
 
 import json
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -10,10 +11,18 @@ T = TypeVar("T")
 
 def dump(value: object) -> str:
     """Canonical JSON of a dataclass or `Config`: sorted keys, no spaces, one line; NaN and infinities survive."""
-    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    kind: Any = type(value)
+    plain = _adapter(kind).dump_python(value, mode="json")
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def load(kind: type[T], text: str) -> T:
     """Inverse of `dump`; pydantic's `ValidationError` (a `ValueError`) where the text is not a `kind`."""
-    return TypeAdapter(kind).validate_json(text)
+    hashable: Any = kind
+    value: T = _adapter(hashable).validate_json(text)
+    return value
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
