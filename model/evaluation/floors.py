@@ -7,9 +7,11 @@ import hashlib
 
 import numpy as np
 
-from pipeline.audio import apply_gain, loudness_gain_db, resample
+from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, resample
 from pipeline.codec.codec import CODEBOOK_SIZE, SAMPLE_RATE, Codec, token_count
 from pipeline.types import Audio
+
+PEAK = -1.0  # dBFS; paper 5.2
 
 
 def song_seed(seed: int, key: str) -> int:
@@ -18,9 +20,13 @@ def song_seed(seed: int, key: str) -> int:
 
 
 def random_codes(codec: Codec, length: int, gain_db: float, seed: int) -> Audio:
-    """Uniformly random codes, decoded: what a model that learnt nothing would play, `gain_db` louder than decoded."""
+    """Uniformly random codes, decoded: what a model that learnt nothing would play, `gain_db` louder than decoded.
+
+    As in generation, less loud where the peak would pass -1 dBFS.
+    """
     codes = np.random.default_rng(seed).integers(0, CODEBOOK_SIZE, token_count(length), dtype=np.uint16)
-    return apply_gain(fit(codec.decode(codes), length), gain_db)
+    played = fit(codec.decode(codes), length)
+    return apply_gain(played, min(gain_db, PEAK - peak_dbfs(played)))
 
 
 def partner(index: int, count: int) -> int | None:

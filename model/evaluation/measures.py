@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from pipeline.quality.stage import Quality
 
 from model.evaluation import chroma, onset
 from model.evaluation.frechet import Embeddings
@@ -17,6 +16,7 @@ from model.evaluation.settings import EvaluationSettings
 from pipeline.audio import as_stereo
 from pipeline.codec.codec import Codec
 from pipeline.encoders.musicnn import MusiCNN
+from pipeline.quality.stage import Quality
 from pipeline.types import Audio
 
 PEAK = 0.999  # full scale; a mix above it is turned down as a whole

@@ -7,7 +7,7 @@ per-song results, seconds apart.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,6 +94,7 @@ class Results:
     songs: tuple[SongResult, ...]
     phases: Mapping[str, float]  # phase -> median seconds of work per second of audio
     provenance: Provenance
+    skipped: Mapping[str, str] = field(default_factory=dict)  # key of a song that could not be used -> why
 
     def score(self, name: str) -> Score:
         """The score of that name; `KeyError` listing the names there are."""
@@ -139,6 +140,7 @@ def read(path: Path) -> Results:
         songs=tuple(SongResult(**song) for song in data["songs"]),
         phases=data["phases"],
         provenance=Provenance(**data["provenance"]),
+        skipped=data["skipped"],
     )
 
 

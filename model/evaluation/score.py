@@ -8,9 +8,12 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
 
 from model.config import SamplerConfig
 from model.evaluation import floors, results, rtf, summary
@@ -21,6 +24,7 @@ from model.evaluation.results import Provenance, Results, SongResult
 from model.evaluation.settings import EvaluationSettings
 from pipeline.audio import decode, loudness_gain_db, to_samples, write
 from pipeline.codec.codec import SAMPLE_RATE, Codec
+from pipeline.errors import BadInput
 from pipeline.types import Audio
 
 logger = logging.getLogger(__name__)
@@ -85,15 +89,23 @@ def evaluate(
 ) -> Results:
     """Generate and score all `items`; writes ``generated/<key>.flac``, ``mixes/<key>.flac`` and ``results.json``.
 
-    `ValueError` where there is no item, two items share a key, or the generator misses the vocal's length.
+    A song that can't be used (a silent voice) is skipped and named in the results; `BadInput` where that is all of
+    them. `ValueError` where there is no item, two items share a key, or the generator misses the vocal's length.
     """
     _check(items)
-    songs = []
+    songs: list[_Song] = []
+    skipped: dict[str, str] = {}
     for index, item in enumerate(items):
         if progress is not None:
             progress(index, len(items), item.key)
-        songs.append(_song(index, items, subject, judges, settings, out_dir))
-    found = _results(songs, subject, judges, settings, held_out)
+        try:
+            songs.append(_song(index, items, subject, judges, settings, out_dir, warm=bool(songs)))
+        except BadInput as error:
+            skipped[item.key] = str(error)
+            logger.warning("%s is not evaluated: %s", item.key, error)
+    if not songs:
+        raise BadInput(f"none of the {len(items)} test songs can be evaluated: {skipped}", "no_test_song")
+    found = _results(songs, skipped, subject, judges, settings, held_out)
     results.write(found, out_dir / "results.json")
     if progress is not None:
         progress(len(items), len(items), "scores")
@@ -102,13 +114,19 @@ def evaluate(
 
 
 def _song(
-    index: int, items: Sequence[Item], subject: Subject, judges: Judges, settings: EvaluationSettings, out_dir: Path
+    index: int,
+    items: Sequence[Item],
+    subject: Subject,
+    judges: Judges,
+    settings: EvaluationSettings,
+    out_dir: Path,
+    warm: bool,
 ) -> _Song:
     item = items[index]
     vocal = load(item.vocal)
     truth = floors.fit(load(item.accompaniment), vocal.length)
     seed = floors.song_seed(settings.seed, item.key)
-    if index == 0:
+    if not warm:
         _warm_up(subject, vocal, settings, seed)
     played, seconds = _generate(item, vocal, subject, seed)
     _keep(out_dir / "generated" / f"{item.key}.flac", played)
@@ -132,10 +150,13 @@ def load(path: Path) -> Audio:
 
 
 def _warm_up(subject: Subject, vocal: Audio, settings: EvaluationSettings, seed: int) -> None:
-    """Play a few seconds and throw them away: the first call pays for caches and kernels."""
+    """Play along with the loudest few seconds and throw that away: the first call pays for caches and kernels."""
     samples = min(vocal.length, to_samples(settings.warmup_seconds, SAMPLE_RATE))
     if samples:
-        subject.generate(Audio(vocal.samples[:, :samples], vocal.sample_rate), None, None, subject.sampler, seed)
+        loudest = int(np.abs(vocal.samples).max(axis=0).argmax())
+        start = min(max(0, loudest - samples // 2), vocal.length - samples)
+        excerpt = Audio(vocal.samples[:, start : start + samples], vocal.sample_rate)
+        subject.generate(excerpt, None, None, subject.sampler, seed)
 
 
 def _generate(item: Item, vocal: Audio, subject: Subject, seed: int) -> tuple[Audio, dict[str, float]]:
@@ -160,12 +181,18 @@ def _bounds(index: int, items: Sequence[Item], vocal: Audio, truth: Audio, codec
     }
     other = floors.partner(index, len(items))
     if other is not None:
-        found["other_song"] = floors.fit(load(items[other].accompaniment), vocal.length)
+        with suppress(BadInput):  # a song whose neighbour can't be used does without this floor
+            found["other_song"] = floors.fit(load(items[other].accompaniment), vocal.length)
     return found
 
 
 def _results(
-    songs: Sequence[_Song], subject: Subject, judges: Judges, settings: EvaluationSettings, held_out: HeldOut | None
+    songs: Sequence[_Song],
+    skipped: Mapping[str, str],
+    subject: Subject,
+    judges: Judges,
+    settings: EvaluationSettings,
+    held_out: HeldOut | None,
 ) -> Results:
     systems = [song.result.systems for song in songs]
     pools = {name: [song.embeddings[name] for song in songs] for name in ("truth", "model", "random_codes", "codec")}
@@ -180,6 +207,7 @@ def _results(
         tuple(song.result for song in songs),
         rtf.breakdown(factors),
         _provenance(subject, judges, settings),
+        skipped,
     )
 
 
