@@ -46,9 +46,9 @@ def test_progress_outside_its_range_is_refused() -> None:
 
 def test_the_stream_is_torchs_scrambled_sobol_sequence() -> None:
     engine = SobolEngine(1, scramble=True, seed=5)
-    drawn = engine.draw(100, dtype=torch.float64).squeeze(1)
-    assert torch.equal(mask_ratios(5, 0, 100, "linear"), 1 - drawn)
-    assert torch.equal(mask_ratios(5, 0, 100), torch.cos(math.pi / 2 * drawn))
+    drawn = engine.draw(BLOCK + 100, dtype=torch.float64).squeeze(1)
+    assert torch.equal(mask_ratios(5, 0, BLOCK + 100, "linear"), 1 - drawn)
+    assert torch.equal(mask_ratios(5, 0, BLOCK + 100), torch.cos(math.pi / 2 * drawn))
 
 
 def test_slices_of_ranks_and_restarts_join_to_the_one_stream() -> None:
