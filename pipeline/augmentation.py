@@ -6,6 +6,7 @@ processor together, so that their phases stay locked, and keep one length; whate
 """
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +18,11 @@ from pydantic import field_validator
 from pipeline.config import Config
 from pipeline.records.schema import FilterRecord
 from pipeline.separation.stage import Stems
-from pipeline.structure.stage import Structure
+from pipeline.structure.stage import NOTES, Structure
 from pipeline.types import Audio, Seconds, Section, Span
 
 NAME, VERSION = "augmentation", 1
 ORIGINAL = "orig"
-NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 Range = tuple[float, float]
 
@@ -137,19 +137,19 @@ def biquad(record: FilterRecord, sample_rate: int) -> NDArray[np.float64]:
     """
     if not 0 < record.frequency < sample_rate / 2:
         raise ValueError(f"filter frequency {record.frequency} Hz must lie between 0 and {sample_rate / 2} Hz")
-    omega = 2 * np.pi * record.frequency / sample_rate
-    cosine, alpha = np.cos(omega), np.sin(omega) / (2 * record.q)
+    omega = 2 * math.pi * record.frequency / sample_rate
+    cosine, alpha = math.cos(omega), math.sin(omega) / (2 * record.q)
     amplitude = 10 ** (record.gain_db / 40)
     if record.kind == "mid":
-        b = (1 + alpha * amplitude, -2 * cosine, 1 - alpha * amplitude)
-        a = (1 + alpha / amplitude, -2 * cosine, 1 - alpha / amplitude)
+        b: tuple[float, ...] = (1 + alpha * amplitude, -2 * cosine, 1 - alpha * amplitude)
+        a: tuple[float, ...] = (1 + alpha / amplitude, -2 * cosine, 1 - alpha / amplitude)
     elif record.kind in ("bass", "treble"):
         b, a = _shelf(amplitude, cosine if record.kind == "bass" else -cosine, alpha)
         if record.kind == "treble":  # a high shelf is a low shelf mirrored at a quarter of the rate: z -> -z
             b, a = (b[0], -b[1], b[2]), (a[0], -a[1], a[2])
     else:
         raise ValueError(f"filter kind {record.kind!r} is none of 'bass', 'mid', 'treble'")
-    return np.array([*b, *a], dtype=np.float64) / a[0]
+    return np.array([*b, *a], dtype=np.float64) / np.float64(a[0])
 
 
 def apply_filters(audio: Audio, filters: Sequence[FilterRecord]) -> Audio:
@@ -163,7 +163,7 @@ def apply_filters(audio: Audio, filters: Sequence[FilterRecord]) -> Audio:
 
 
 def _shelf(amplitude: float, cosine: float, alpha: float) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    slope = 2 * np.sqrt(amplitude) * alpha
+    slope = 2 * math.sqrt(amplitude) * alpha
     up, down = amplitude + 1, amplitude - 1
     b = (
         amplitude * (up - down * cosine + slope),

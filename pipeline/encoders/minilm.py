@@ -69,12 +69,14 @@ class MiniLM:
         return x
 
     def _layer(self, key: str, x: Tensor) -> Tensor:
-        names = ("query", "key", "value")
-        heads = [self._linear(f"{key}.attention.self.{n}", x).view(len(x), HEADS, -1).transpose(0, 1) for n in names]
-        mixed = F.scaled_dot_product_attention(*heads).transpose(0, 1).reshape(len(x), WIDTH)
+        query, keys, values = (self._heads(f"{key}.attention.self.{n}", x) for n in ("query", "key", "value"))
+        mixed = F.scaled_dot_product_attention(query, keys, values).transpose(0, 1).reshape(len(x), WIDTH)
         x = self._norm(f"{key}.attention.output.LayerNorm", x + self._linear(f"{key}.attention.output.dense", mixed))
         hidden = F.gelu(self._linear(f"{key}.intermediate.dense", x))
         return self._norm(f"{key}.output.LayerNorm", x + self._linear(f"{key}.output.dense", hidden))
+
+    def _heads(self, key: str, x: Tensor) -> Tensor:
+        return self._linear(key, x).view(len(x), HEADS, -1).transpose(0, 1)  # [HEADS, T, 32]
 
     def _linear(self, key: str, x: Tensor) -> Tensor:
         return F.linear(x, self._weights[f"{key}.weight"], self._weights[f"{key}.bias"])

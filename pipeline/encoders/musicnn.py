@@ -74,7 +74,7 @@ class MusiCNN:
         """Tags and embeddings of audio at any rate; `N = max(1, frames // 187)` rows. Same audio, same answer."""
         windows = torch.from_numpy(_windows(_log_mel(audio)))
         with torch.inference_mode():
-            parts = [self._forward(part) for part in windows.split(BATCH)]
+            parts = [self._forward(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)]
         tags, embedding = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
         return MusicnnOutput(tags, embedding)
 
@@ -159,7 +159,7 @@ def _log_mel(audio: Audio) -> NDArray[np.float32]:
     power = librosa.feature.melspectrogram(y=mono, sr=SAMPLE_RATE, n_fft=N_FFT, hop_length=HOP, n_mels=MELS).T
     # The taggers were trained on half-precision mel power; the logarithm in half would overflow on loud music.
     rounded = np.clip(power, 0, np.finfo(np.float16).max).astype(np.float16).astype(np.float32)
-    return np.log10(10_000 * rounded + 1)
+    return np.asarray(np.log10(10_000 * rounded + 1), dtype=np.float32)
 
 
 def _windows(mel: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -13,13 +13,17 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Seconds, Section, Span
 
+NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+"""Tonics of keys, by pitch class."""
+
 
 class StructureConfig(Config):
     backend: Literal["selfsim"] = "selfsim"  # "songformer" arrives with its port
     beats_per_bar: int = 4  # beats; ours: popular music is in four far more often than not
     min_section: Seconds = 8.0  # s; ours: four bars at 120 BPM, the shortest part that pop forms name
     kernel: Seconds = 16.0  # s each side of a boundary that the novelty compares; ours, eight bars at 120 BPM
-    peak: float = 0.30  # share of the strongest novelty that a boundary needs; ours, swept on rendered songs 2026-11
+    peak: float = 0.30  # share of the strongest novelty that a boundary needs; ours
+    irregularity: float = 0.1  # cost of a section that is no multiple of four bars, in the same unit; ours
 
 
 @dataclass(frozen=True, slots=True)

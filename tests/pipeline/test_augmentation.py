@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from scipy.signal import freqz_sos
 
 from pipeline.augmentation import (
-    NOTES,
     ORIGINAL,
     AugmentationConfig,
     apply_filters,
@@ -20,7 +19,7 @@ from pipeline.augmentation import (
 )
 from pipeline.records.schema import FilterRecord
 from pipeline.separation.stage import Stems
-from pipeline.structure.stage import Structure
+from pipeline.structure.stage import NOTES, Structure
 from pipeline.types import Audio, Section, Span
 
 RATE = 48_000

@@ -1,0 +1,71 @@
+"""What the self-similarity backend measures of a song: frame features, and their means between grid lines.
+
+Conventions: mono at 22,050 Hz; a frame is 512 samples (23 ms), feature arrays are ``[F, ...]`` with one row per frame;
+synchronous arrays are ``[N, ...]`` with one row per interval between N + 1 grid lines.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import librosa
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.audio import resample
+from pipeline.types import Audio, Seconds
+
+SAMPLE_RATE = 22_050  # Hz; librosa's own default, what its beat tracker was tuned on
+HOP = 512  # samples
+FRAME = HOP / SAMPLE_RATE  # s
+CHROMA_HOP = 1024  # samples; harmony changes slowly, and the constant-Q transform is the dear part
+BASS = 150.0  # Hz; kick drum and bass lie below
+TIMBRES = 13  # MFCCs, the level left out
+FLOOR_DB = -80.0  # below the loudest frame
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Per frame of 23 ms."""
+
+    onset: Array  # [F] strength of note starts, >= 0
+    bass_onset: Array  # [F] the same below 150 Hz
+    chroma: Array  # [F, 12] energy per pitch class, C first, >= 0
+    timbre: Array  # [F, 13] MFCCs 1..13
+    level: Array  # [F] dB under the loudest frame, -80..0
+    duration: Seconds
+
+
+def analyse(audio: Audio) -> Frames:
+    """Features of one song of any rate."""
+    signal = resample(audio.mono(), SAMPLE_RATE).samples[0]
+    mel = librosa.feature.melspectrogram(y=signal, sr=SAMPLE_RATE, hop_length=HOP, n_fft=2048, n_mels=128)
+    decibels = librosa.power_to_db(mel, ref=np.max, top_db=-FLOOR_DB)
+    low = librosa.mel_frequencies(n_mels=128, fmax=SAMPLE_RATE / 2) < BASS
+    level = librosa.power_to_db(mel.sum(axis=0), ref=np.max, top_db=-FLOOR_DB)
+    return Frames(
+        onset=librosa.onset.onset_strength(S=decibels, sr=SAMPLE_RATE, hop_length=HOP).astype(np.float64),
+        bass_onset=np.maximum(0, np.diff(decibels[low].mean(axis=0), prepend=decibels[low, 0].mean())).astype(
+            np.float64
+        ),
+        chroma=_chroma(signal, decibels.shape[1]),
+        timbre=librosa.feature.mfcc(S=decibels, n_mfcc=TIMBRES + 1)[1:].T.astype(np.float64),
+        level=level.astype(np.float64),
+        duration=audio.duration,
+    )
+
+
+def synchronise(values: Array, grid: Array) -> Array:
+    """Means of frame rows between grid lines (seconds, ascending, N + 1 of them): ``[N, ...]``."""
+    edges = np.minimum(np.round(grid / FRAME).astype(int), len(values) - 1)
+    # An interval shorter than a frame takes the frame that it lies in.
+    return np.stack([values[a : max(a + 1, b)].mean(axis=0) for a, b in pairwise(edges)])
+
+
+def _chroma(signal: NDArray[np.float32], frames: int) -> Array:
+    """``[F, 12]`` at the common frame rate, tuned to the recording."""
+    chroma = librosa.feature.chroma_cqt(y=signal, sr=SAMPLE_RATE, hop_length=CHROMA_HOP, norm=None).T
+    doubled = np.repeat(chroma, CHROMA_HOP // HOP, axis=0)[:frames]
+    return np.pad(doubled, ((0, frames - len(doubled)), (0, 0)), mode="edge").astype(np.float64)
