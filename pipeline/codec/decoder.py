@@ -1,0 +1,84 @@
+"""The learned half of the embedded codec: codes -> log-mel, a small ConvNeXt on top of a linear fit.
+
+Conventions: `B` batch, `T` codes at 25 Hz, `C` channels; inside, tensors are ``[B, C, 1, T]`` because a depthwise
+conv2d is three times as fast as conv1d on CPU (notes/codec.md 2.6). Sizes are those of notes/codec.md section 4.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.codec.codebook import COMPONENTS
+from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
+
+SLOW_WIDTH, SLOW_BLOCKS = 256, 4  # at 25 Hz
+FAST_WIDTH, FAST_BLOCKS = 160, 2  # at 100 Hz
+KERNEL = 7
+EXPANSION = 3
+LAYER_SCALE = 0.3
+
+
+class Block(nn.Module):
+    """ConvNeXt block: depthwise convolution, normalisation over channels, two pointwise layers, scaled residual."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, (1, KERNEL), padding=(0, KERNEL // 2), groups=width)
+        self.norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, EXPANSION * width)
+        self.contract = nn.Linear(EXPANSION * width, width)
+        self.scale = nn.Parameter(torch.full((width,), LAYER_SCALE))
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        rows = self.contract(F.gelu(self.expand(rows), approximate="tanh")) * self.scale
+        changed: Tensor = x + rows.permute(0, 3, 1, 2)
+        return changed
+
+
+class Decoder(nn.Module):
+    """Codes ``[B, T]`` -> log-mel ``[B, 4 T, 100]``."""
+
+    centres: Tensor
+    spread: Tensor
+
+    def __init__(self, centres: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("spread", centres.std().clamp_min(1e-6), persistent=False)
+        self.linear = nn.Linear(COMPONENTS, FRAMES_PER_CODE * BANDS)
+        self.enter = nn.Linear(COMPONENTS, SLOW_WIDTH)
+        self.slow = nn.Sequential(*(Block(SLOW_WIDTH) for _ in range(SLOW_BLOCKS)))
+        self.widen = nn.Linear(SLOW_WIDTH, FRAMES_PER_CODE * FAST_WIDTH)
+        self.fast = nn.Sequential(*(Block(FAST_WIDTH) for _ in range(FAST_BLOCKS)))
+        self.norm = nn.LayerNorm(FAST_WIDTH)
+        self.leave = nn.Linear(FAST_WIDTH, BANDS)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        batch, steps = codes.shape
+        points = self.centres[codes] / self.spread
+        slow = self.slow(_channels_first(self.enter(points)))
+        widened = self.widen(_channels_last(slow)).reshape(batch, FRAMES_PER_CODE * steps, FAST_WIDTH)
+        fast = _channels_last(self.fast(_channels_first(widened)))
+        fitted: Tensor = self.linear(points).reshape(batch, FRAMES_PER_CODE * steps, BANDS)
+        refined: Tensor = fitted + self.leave(self.norm(fast))
+        return refined
+
+    @torch.no_grad()
+    def fit_linear(self, points: Tensor, log_mels: Tensor) -> None:
+        """Least squares from points ``[N, 64]`` (centres of the codes) to log-mels ``[N, 400]``."""
+        inputs = F.pad(points / self.spread, (0, 1), value=1.0).double()
+        gram = inputs.T @ inputs + 1e-4 * len(inputs) * torch.eye(COMPONENTS + 1, dtype=torch.float64)
+        answer = torch.linalg.solve(gram, inputs.T @ log_mels.double()).float()
+        self.linear.weight.copy_(answer[:-1].T)
+        self.linear.bias.copy_(answer[-1])
+
+
+def _channels_first(rows: Tensor) -> Tensor:
+    return rows.transpose(1, 2).unsqueeze(2)
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.squeeze(2).transpose(1, 2)

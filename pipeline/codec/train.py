@@ -1,0 +1,219 @@
+"""Train the embedded codec: k-means codes first, then the decoder on those fixed codes (notes/codec.md 1 and 4).
+
+Conventions: seeded; every phase leaves its result in ``<out>.parts/``, so that a run that was stopped goes on where it
+was and ends with the same weights; the parts of another run (other settings or files) are ignored.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.codec import codebook as books
+from pipeline.codec.codebook import Codebook
+from pipeline.codec.codec import CODEBOOK_SIZE
+from pipeline.codec.corpus import Corpus, CorpusConfig, Progress, code_rows, read
+from pipeline.codec.decoder import Decoder
+from pipeline.codec.embedded import load, save
+from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
+from pipeline.config import Config
+
+logger = logging.getLogger(__name__)
+
+
+class CodecTrainingConfig(Config):
+    """All lengths of the run are counts, so that the same files and settings give the same weights."""
+
+    seed: int = 0
+    corpus: CorpusConfig = CorpusConfig()
+    codebook_size: int = Field(default=CODEBOOK_SIZE, ge=2, le=CODEBOOK_SIZE)  # smaller only to test the trainer
+    codebook_points: int = 400_000  # code-long frames; 10 points for each centre are 160,000; ours
+    codebook_passes: int = 12  # Lloyd passes; ours
+    decoder_steps: int = 1500  # ours: about 10 minutes on one core
+    batch_size: int = 16  # crops; notes/codec.md section 4
+    crop_codes: int = 64  # 2.56 s; same
+    learning_rate: float = 1.2e-3  # AdamW; same
+    constant_share: float = 0.65  # of the steps, then linear; same
+    last_rate: float = 0.04  # of the learning rate; same
+    checkpoint_every: int = 100  # steps
+    licence: str = "unknown"  # of the weights, as the codec's spec and every dataset card will state it
+
+    @classmethod
+    def for_minutes(cls, minutes: float, **settings: object) -> Self:
+        """A run of about that many minutes on one core of 2026: half for the decoder, a third for the codebook."""
+        points = int(np.clip(20_000 * minutes, 50_000, 2_000_000))
+        return cls.model_validate({"codebook_points": points, "decoder_steps": max(50, round(75 * minutes))} | settings)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    weights: Path
+    weights_sha256: str
+    audio_seconds: float
+    clips: int
+    voice_clips: int
+    skipped: tuple[str, ...]
+    codebook_error: tuple[float, ...]  # mean squared distance before each pass
+    decoder_l1: tuple[float, ...]  # log-mel L1 in nats, mean of each tenth of the steps
+    seconds: float  # of this call
+
+
+def train(
+    audio_files: Sequence[Path], out: Path, config: CodecTrainingConfig, progress: Progress | None = None
+) -> TrainingReport:
+    """Make a weights file for `embedded.load`; `ValueError` where the audio is too little to fill the codebook."""
+    started = time.monotonic()
+    report = progress or (lambda phase, done: None)
+    parts = _Parts(out, config, audio_files)
+    corpus = read(audio_files, config.corpus, config.seed, report)
+    codebook, errors = _fit_codebook(corpus, config, parts, report)
+    decoder, losses = _fit_decoder(corpus, codebook, config, parts, report)
+    save(out, codebook, decoder, {"licence": config.licence, "run": parts.fingerprint, "seed": str(config.seed)})
+    parts.remove()
+    voices = sum(clip.voice for clip in corpus.clips)
+    return TrainingReport(
+        weights=out,
+        weights_sha256=load(out).spec.weights_sha256,
+        audio_seconds=corpus.seconds,
+        clips=len(corpus.clips),
+        voice_clips=voices,
+        skipped=corpus.skipped,
+        codebook_error=errors,
+        decoder_l1=tuple(float(np.mean(tenth)) for tenth in np.array_split(losses, 10) if tenth.size),
+        seconds=time.monotonic() - started,
+    )
+
+
+class _Parts:
+    """The folder of unfinished work of one run."""
+
+    def __init__(self, out: Path, config: CodecTrainingConfig, files: Sequence[Path]) -> None:
+        names = [f"{path}:{path.stat().st_size}" for path in files]
+        text = json.dumps([config.model_dump(mode="json"), names])
+        self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = out.with_name(out.name + ".parts")
+        self.codebook = self.folder / f"codebook-{self.fingerprint}.safetensors"
+        self.decoder = self.folder / f"decoder-{self.fingerprint}.pt"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+def _fit_codebook(
+    corpus: Corpus, config: CodecTrainingConfig, parts: _Parts, progress: Progress
+) -> tuple[Codebook, tuple[float, ...]]:
+    if parts.codebook.exists():
+        with safe_open(parts.codebook, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        codebook = Codebook(float(found["amplitude"]), found["mean"], found["components"], found["centres"])
+        return codebook, tuple(found["errors"].tolist())
+    codebook, errors = _k_means(corpus, config, progress)
+    fixed = {"mean": codebook.mean, "components": codebook.components, "centres": codebook.centres}
+    numbers = {"amplitude": torch.tensor(codebook.amplitude), "errors": torch.tensor(errors)}
+    temporary = parts.codebook.with_suffix(".tmp")
+    save_file(fixed | numbers, temporary)
+    temporary.replace(parts.codebook)
+    return codebook, errors
+
+
+def _k_means(corpus: Corpus, config: CodecTrainingConfig, progress: Progress) -> tuple[Codebook, tuple[float, ...]]:
+    """Everything is rounded as the file will hold it, before anything is built on it."""
+    rng = np.random.default_rng([config.seed, 1])
+    sample = corpus.draw(config.codebook_points, FRAMES_PER_CODE, config.corpus.voice_share, rng)
+    few = sample[:: max(1, len(sample) // 100_000)].reshape(-1, BANDS)
+    amplitude = books.equalising_amplitude(few)
+    mean, components = (_rounded(part) for part in books.principal_components(books.features(few, amplitude)))
+    book = Codebook(amplitude, mean, components, torch.empty(0))
+    points = torch.cat([book.points(block.reshape(-1, BANDS)) for block in torch.split(sample, 8192)])
+    generator = torch.Generator().manual_seed(config.seed)
+    centres = books.first_centres(points, config.codebook_size, generator)
+    errors = []
+    for index in range(config.codebook_passes):
+        centres, error = books.k_means_step(points, centres, generator)
+        errors.append(error)
+        logger.info("codebook pass %d: mean squared distance %.3f", index + 1, error)
+        progress("codebook", (index + 1) / config.codebook_passes)
+    return Codebook(amplitude, mean, components, _rounded(centres)), tuple(errors)
+
+
+def _fit_decoder(
+    corpus: Corpus, codebook: Codebook, config: CodecTrainingConfig, parts: _Parts, progress: Progress
+) -> tuple[Decoder, list[float]]:
+    torch.manual_seed(config.seed)
+    decoder = Decoder(codebook.centres)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.learning_rate, betas=(0.8, 0.99), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    losses: list[float] = []
+    if parts.decoder.exists():
+        state = torch.load(parts.decoder, weights_only=True)
+        decoder.load_state_dict(state["decoder"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        losses = state["losses"]
+    else:
+        rows = corpus.draw(20_000, FRAMES_PER_CODE, config.corpus.voice_share, np.random.default_rng([config.seed, 2]))
+        codes = codebook.codes(rows.reshape(-1, BANDS))
+        decoder.fit_linear(codebook.centres[codes], code_rows(rows))
+    for step in range(len(losses), config.decoder_steps):
+        losses.append(_step(decoder, optimizer, corpus, codebook, config, step))
+        schedule.step()
+        progress("decoder", (step + 1) / config.decoder_steps)
+        if (step + 1) % config.checkpoint_every == 0:
+            logger.info("decoder step %d: log-mel L1 %.4f", step + 1, np.mean(losses[-config.checkpoint_every :]))
+            state = {"decoder": decoder.state_dict(), "optimizer": optimizer.state_dict()}
+            rest = {"schedule": schedule.state_dict(), "losses": losses}
+            torch.save(state | rest, parts.decoder.with_suffix(".tmp"))
+            parts.decoder.with_suffix(".tmp").replace(parts.decoder)
+    return decoder, losses
+
+
+def _step(
+    decoder: Decoder,
+    optimizer: torch.optim.Optimizer,
+    corpus: Corpus,
+    codebook: Codebook,
+    config: CodecTrainingConfig,
+    step: int,
+) -> float:
+    rng = np.random.default_rng([config.seed, 3, step])
+    frames = FRAMES_PER_CODE * config.crop_codes
+    target = corpus.draw(config.batch_size, frames, config.corpus.voice_share, rng)
+    codes = codebook.codes(target.reshape(-1, BANDS)).reshape(config.batch_size, config.crop_codes)
+    loss, l1 = losses_of(decoder(codes), target)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+    optimizer.step()
+    return float(l1)
+
+
+def losses_of(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The training loss (L1 + half that of the frame difference + half the error of mel^0.5) and its L1, nats."""
+    l1 = F.l1_loss(output, target)
+    change = F.l1_loss(output.diff(dim=1), target.diff(dim=1))
+    peaks = F.mse_loss((0.5 * output).exp(), (0.5 * target).exp())
+    return l1 + 0.5 * change + 0.5 * peaks, l1.detach()
+
+
+def _rate(step: int, config: CodecTrainingConfig) -> float:
+    start = config.constant_share * config.decoder_steps
+    done = max(0.0, step - start) / max(1.0, config.decoder_steps - start)
+    return 1 - (1 - config.last_rate) * min(1.0, done)
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    return tensor.half().float()

@@ -1,0 +1,167 @@
+"""Training: codebook, corpus, the whole run on noise, and that a stopped run ends as an unbroken one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.audio import write
+from pipeline.codec import codebook as books
+from pipeline.codec import train as training
+from pipeline.codec.corpus import CorpusConfig, read
+from pipeline.codec.embedded import load
+from pipeline.codec.evaluate import compare, evaluate
+from pipeline.codec.train import CodecTrainingConfig, losses_of, train
+from pipeline.types import Audio
+
+SMALL = CodecTrainingConfig(
+    seed=3,
+    corpus=CorpusConfig(voice_shifts=(0.0, 2.0), music_shifts=(0.0,)),
+    codebook_size=256,
+    codebook_points=1000,
+    codebook_passes=1,
+    decoder_steps=4,
+    batch_size=2,
+    crop_codes=8,
+    checkpoint_every=2,
+    licence="CC0-1.0",
+)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("audio")
+    rng = np.random.default_rng(0)
+    for name in ("vocal-a.wav", "band-a.wav", "band-b.wav"):
+        level = np.repeat(rng.uniform(0, 0.2, 120), 2400)
+        write(folder / name, Audio((rng.standard_normal((1, 288_000)) * level).astype(np.float32), 48_000))
+    (folder / "notes.wav").write_bytes(b"not audio")
+    return sorted(folder.iterdir())
+
+
+def test_nearest_is_the_nearest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, centres = torch.randn((1000, 8), generator=generator), torch.randn((50, 8), generator=generator)
+    index, error = books.nearest(points, centres)
+    distance = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
+    assert torch.equal(index, distance.argmin(dim=1))
+    assert torch.allclose(error, distance.min(dim=1).values.square(), atol=1e-4)
+
+
+def test_k_means_never_gets_worse_and_fills_every_centre() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn((2000, 4), generator=generator)
+    centres = torch.cat([points[:20], torch.full((5, 4), 100.0)])
+    errors = []
+    for _ in range(6):
+        centres, error = books.k_means_step(points, centres, generator)
+        errors.append(error)
+    assert errors == sorted(errors, reverse=True)
+    assert len(torch.unique(books.nearest(points, centres)[0])) == 25
+
+
+def test_components_are_orthonormal_and_ordered() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn((3000, 100), generator=generator) * torch.linspace(5, 0.1, 100) + 3
+    mean, components = books.principal_components(rows)
+    assert torch.allclose(mean, rows.mean(dim=0))
+    assert torch.allclose(components.T @ components, torch.eye(64), atol=1e-4)
+    spread = ((rows - mean) @ components).var(dim=0)
+    assert bool((spread.diff() <= 1e-3).all())
+
+
+def test_both_halves_of_the_feature_weigh_the_same() -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_mels = torch.rand((4000, 100), generator=generator) * 8 - 4.6
+    variance = books.features(log_mels, books.equalising_amplitude(log_mels)).var(dim=0)
+    assert float(variance[:400].sum()) == pytest.approx(float(variance[400:].sum()), rel=1e-3)
+
+
+def test_corpus_reads_voices_and_music_and_names_what_it_skips(files: list[Path]) -> None:
+    corpus = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None)
+    assert [clip.voice for clip in corpus.clips] == [False, False, True, True]
+    assert corpus.seconds == pytest.approx(18.0)
+    assert len(corpus.skipped) == 1
+    assert "notes.wav" in corpus.skipped[0]
+    plain, raised = (len(clip.log_mel) for clip in corpus.clips[2:])
+    assert raised == pytest.approx(plain / 2 ** (2 / 12), abs=8)
+
+
+def test_draws_repeat_and_keep_the_share_of_voices(files: list[Path]) -> None:
+    corpus = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None)
+    first, second = (corpus.draw(10, 32, 0.3, np.random.default_rng(5)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (10, 32, 100)
+    voices = torch.cat([clip.log_mel for clip in corpus.clips if clip.voice]).float()
+    held = [bool((voices == crop[0]).all(dim=1).any()) for crop in first]
+    assert held == [True] * 3 + [False] * 7
+
+
+def test_losses_vanish_for_the_truth_and_l1_is_an_offset() -> None:
+    truth = torch.rand((2, 16, 100))
+    assert float(losses_of(truth, truth)[0]) == 0
+    loss, l1 = losses_of(truth + 0.25, truth)
+    assert float(l1) == pytest.approx(0.25, abs=1e-6)
+    assert float(loss) > 0.25
+
+
+def test_a_stopped_run_ends_as_an_unbroken_one(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float]] = []
+    whole = train(files, tmp_path / "whole.safetensors", SMALL, lambda phase, done: seen.append((phase, done)))
+    assert [phase for phase, done in seen if done == 1] == ["reading", "codebook", "decoder"]
+    assert (whole.clips, whole.voice_clips, len(whole.decoder_l1)) == (4, 2, 4)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(phase: str, done: float) -> None:
+        if (phase, done) == ("decoder", 0.75):
+            raise StoppedError
+
+    halved = tmp_path / "halved.safetensors"
+    with pytest.raises(StoppedError):
+        train(files, halved, SMALL, stop)
+    monkeypatch.setattr(training, "_k_means", lambda *_: pytest.fail("the codebook was made again"))
+    assert train(files, halved, SMALL).weights_sha256 == whole.weights_sha256
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["halved.safetensors", "whole.safetensors"]
+    assert load(halved).spec.licence == "CC0-1.0"
+
+
+def test_too_little_audio_is_an_error(files: list[Path], tmp_path: Path) -> None:
+    few = SMALL.model_copy(update={"codebook_points": 100})
+    with pytest.raises(ValueError, match="can't fill 256"):
+        train(files, tmp_path / "x.safetensors", few)
+
+
+def test_figures_of_a_perfect_copy() -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(48_000) / 24_000
+    sung = 0.3 * np.sin(2 * np.pi * 220 * time) * (time % 0.5 < 0.4)
+    wave = (sung + 1e-3 * rng.standard_normal(48_000)).astype(np.float32)
+    figures = compare(wave, wave, voice=True)
+    expected = {"log_mel_l1": 0.0, "chroma": 1.0, "onset_f1": 1.0, "in_tune": 1.0, "flux": 1.0, "level_db": 0.0}
+    assert figures == pytest.approx(expected, abs=1e-5)
+
+
+def test_figures_tell_a_wrong_note_and_a_lost_level() -> None:
+    time = np.arange(48_000) / 24_000
+    sung, wrong = ((0.3 * np.sin(2 * np.pi * f * time)).astype(np.float32) for f in (220, 233.08))
+    figures = compare(sung, 0.5 * wrong, voice=True)
+    assert figures["in_tune"] < 0.1
+    assert figures["level_db"] == pytest.approx(-6.02, abs=0.1)
+    assert figures["chroma"] < 0.9
+
+
+def test_evaluation_counts_codes_on_whole_files(files: list[Path]) -> None:
+    from pipeline.codec.codec import CodecConfig, build
+
+    scores = evaluate(build(CodecConfig()), files)
+    assert scores.tokens == 3 * 151
+    assert 1 < scores.perplexity <= scores.codes <= scores.tokens
+    assert (scores.clips, scores.voice_clips) == (3, 1)
+    with pytest.raises(ValueError, match="none of 1 files"):
+        evaluate(build(CodecConfig()), [path for path in files if path.name == "notes.wav"])
