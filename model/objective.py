@@ -54,11 +54,12 @@ class Objective(nn.Module):
             shown_BT = diffusion.replace_visible(rtd, shown_BT, batch.mask_BT, batch.valid_BT, swaps)
         logits_MV, rtd_BT = self._run(batch, shown_BT, batch.mask_BT, judge=same_pass)
         assert logits_MV is not None
+        predicted_M = logits_MV.detach().argmax(dim=-1)
         if rtd.weight > 0 and not same_pass:
-            refill_M = self._refill(batch, logits_MV.detach())
+            refill_M = predicted_M if rtd.replace == "argmax" else self._refill(batch, logits_MV.detach())
             shown_BT = diffusion.replace_masked(batch.accompaniment_BT, batch.mask_BT, refill_M)
             rtd_BT = self._run(batch, shown_BT, None, judge=True, detach=rtd.mode == "head_only").rtd_BT
-        hits = (logits_MV.argmax(dim=-1) == batch.accompaniment_BT[batch.mask_BT]).sum()
+        hits = (predicted_M == batch.accompaniment_BT[batch.mask_BT]).sum()
         replaced = logits_MV.new_zeros(()) if rtd_BT is None else self._replaced_loss(batch, shown_BT, rtd_BT)
         return Sums(self._masked_loss(batch, logits_MV), replaced, hits, batch.mask_BT.sum())
 

@@ -74,7 +74,9 @@ def index_shard(path: Path, expected_bytes: int, expected_samples: int) -> list[
             key, _, extension = info.name.partition(".")
             found.setdefault(key, {})[extension] = Member(info.offset_data, info.size)
     if len(found) != expected_samples:
-        raise BadInput(f"{path} holds {len(found)} samples, its manifest says {expected_samples}", "truncated")
+        raise BadInput(
+            f"{path} holds {len(found)} samples, its manifest says {expected_samples}; run backline verify", "truncated"
+        )
     return [Entry(key, path, members) for key, members in found.items()]
 
 
