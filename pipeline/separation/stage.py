@@ -1,0 +1,71 @@
+"""Separation: a mixture becomes its vocal and its accompaniment.
+
+Conventions: stems are stereo, 48 kHz, of exactly the length of the mixture at 48 kHz; the accompaniment is the mixture
+minus the vocal, so that the two add up to the mixture again.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Literal, Protocol
+
+import numpy as np
+
+from pipeline.audio import as_stereo, resample
+from pipeline.config import Config
+from pipeline.errors import BackendUnavailable
+from pipeline.types import Audio
+
+SAMPLE_RATE = 48_000  # Hz, of both stems
+
+
+class SeparationConfig(Config):
+    backend: Literal["spleeter", "demucs"] = "spleeter"
+    device: Literal["cpu", "cuda"] = "cpu"
+    demucs_model: str = "htdemucs"  # Demucs' default; any name or signature that its 4.1 API takes
+    demucs_repo: str = ""  # folder with its weights, which are pickles: trust them; empty = the hub
+    demucs_overlap: float = 0.25  # part of a segment; Demucs' default
+
+
+@dataclass(frozen=True, slots=True)
+class Stems:
+    vocal: Audio  # stereo, 48 kHz
+    accompaniment: Audio  # stereo, 48 kHz, the same length
+
+
+class Separator(Protocol):
+    name: str
+    version: int
+    config: SeparationConfig
+    backend: str
+    weights_sha256: str
+    licence: str
+
+    def __call__(self, mixture: Audio) -> Stems:
+        """Split a mono or stereo mixture of any rate. Same audio, same stems."""
+
+
+BACKENDS = {
+    "spleeter": "pipeline.separation.spleeter:build",
+    "demucs": "pipeline.separation.demucs:build",
+}
+
+
+def build(config: SeparationConfig) -> Separator:
+    """Load the backend named in the config; `BackendUnavailable` if its package or weights are missing."""
+    module, factory = BACKENDS[config.backend].split(":")
+    try:
+        make = getattr(import_module(module), factory)
+    except ImportError as error:
+        raise BackendUnavailable(f"separation backend {config.backend!r} can't be imported: {error}") from error
+    separator: Separator = make(config)
+    return separator
+
+
+def stems_of(mixture: Audio, vocal: Audio) -> Stems:
+    """Both stems from a mixture and an estimate of its vocal, stereo or mono, at any rates."""
+    whole = resample(as_stereo(mixture), SAMPLE_RATE)
+    estimate = resample(as_stereo(vocal), SAMPLE_RATE).samples
+    samples = np.zeros_like(whole.samples)
+    kept = min(whole.length, estimate.shape[1])
+    samples[:, :kept] = estimate[:, :kept]
+    return Stems(Audio(samples, SAMPLE_RATE), Audio(whole.samples - samples, SAMPLE_RATE))
