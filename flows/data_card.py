@@ -16,7 +16,7 @@ from pipeline.records.schema import SCHEMA_VERSION
 
 LIMITS = {
     "signal": "Quality scores of the backend `signal` are measurements on a 1-5 scale, not SongEval scores.",
-    "spleeter": "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in the codes.",
+    "spleeter": "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them.",
     "selfsim": "Section labels of the backend `selfsim` come from repetition and level, not from a trained model.",
     "musicnn": "Captions of the backend `musicnn` are made from 50 tags.",
 }

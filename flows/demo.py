@@ -7,10 +7,11 @@ from pathlib import Path
 
 from flows.build_dataset import BuildParameters, build_dataset, open_build
 from flows.evaluate_model import EvaluateParameters, evaluate_model
+from flows.rendering import render_songs
 from flows.shards import tracks
 from flows.train_model import TrainParameters, train_model
 from pipeline.records.library import Source, scan_library
-from pipeline.songs.render import render_library
+from pipeline.songs.truth import Kind
 
 logger = logging.getLogger(__name__)
 COLUMNS = ("path", "split", "artist", "text", "licence", "vocal", "accompaniment")
@@ -44,25 +45,30 @@ def run_demo(out: Path, library: str, size: DemoSize, recipe: str = "demo") -> P
 def prepare_library(out: Path, library: str, size: DemoSize, recipe: str) -> Path:
     """One manifest of the user's songs and the rendered ones."""
     mine = scan_library(library) if library else []
-    usable = count_songs(out, library, recipe) if library else 0
+    usable = count_songs(out, library, recipe, mine) if library else 0
+    missing = size.songs - usable
     if library:
-        logger.info(
-            "%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, size.songs - usable
-        )
-    rendered: list[Source] = []
+        logger.info("%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, max(0, missing))
+    counts: dict[Kind, int] = {"song": missing}
+    if not library:
+        counts |= {"speech": size.speech, "instrumental": size.instrumental}
     seed = USER_SEEDS if library else 0
-    for kind, count in (("song", size.songs - usable), ("speech", size.speech), ("instrumental", size.instrumental)):
-        if count > 0 and (kind == "song" or not library):
-            where = out / "songs" / kind
-            rendered += scan_library(str(render_library(where, count=count, seed=seed, kind=kind, progress=True)))
+    rendered: list[Source] = []
+    for kind, count in counts.items():
+        if count > 0:
+            rendered += scan_library(str(render_songs(out / "songs" / kind, count, seed, kind)))
     return write_manifest(out / "library.csv", [*mine, *rendered])
 
 
-def count_songs(out: Path, library: str, recipe: str) -> int:
+def count_songs(out: Path, library: str, recipe: str, mine: list[Source]) -> int:
     """How many of the user's files the detector calls songs: the first stage of the very build that follows."""
     build = BuildParameters(recipe=recipe, library=library, root=str(out / "build"), stages=["detection"])
     build_dataset(build)
-    return sum("detection" in rows and rows["detection"].status == "ok" for _, rows in tracks(open_build(build)))
+    uris = {source.uri for source in mine}
+    return sum(
+        not uris.isdisjoint(track.uris) and "detection" in rows and rows["detection"].status == "ok"
+        for track, rows in tracks(open_build(build))
+    )
 
 
 def write_manifest(path: Path, sources: list[Source]) -> Path:

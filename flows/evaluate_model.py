@@ -1,6 +1,7 @@
 """Evaluation: accompaniments for held-out voices, scored between floors and a ceiling, and one report page."""
 
 import logging
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -66,7 +67,7 @@ def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
         generate=generator,
         sampler=recipe.sampler,
         checkpoint=str(folder),
-        config_hash=generator.config_hash,
+        config_hash=sha256(generator.run.model_dump_json().encode()).hexdigest()[:12],
         device=device,
     )
     with tqdm(total=len(items) + len(samples), desc="evaluate", unit="song", disable=None) as bar:

@@ -37,7 +37,7 @@ def render(
 
     Example: backline songs render --count 12 --out runs/songs
     """
-    from pipeline.songs.render import render_library
+    from flows.rendering import render_songs
 
-    manifest = render_library(out_, count=count, seed=seed, kind=kind.value, progress=True)
+    manifest = render_songs(out_, count, seed, kind.value)
     out.print(f"{count} of kind {kind.value}: {manifest}", soft_wrap=True)

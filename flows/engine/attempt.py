@@ -10,12 +10,12 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
 
 from flows.stages.context import Context, Worker, to_row
-from flows.stages.graph import NODES
 from pipeline.errors import BackendUnavailable, BadInput
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row, Status
@@ -35,15 +35,17 @@ class Resident:
     """The worker of one stage, kept loaded between songs; another stage's takes its place."""
 
     def __init__(self) -> None:
-        self.stage = ""
+        self.name = ""
         self.context: Context | None = None
         self.worker: Worker | None = None
 
-    def get(self, stage: str, context: Context) -> Worker:
-        if self.worker is None or (self.stage, self.context) != (stage, context):
+    def get(self, name: str, context: Context) -> Worker:
+        """The worker called ``module:Class``, with its model loaded."""
+        if self.worker is None or (self.name, self.context) != (name, context):
             self.worker = None  # free the old model before the new one loads
-            self.worker = NODES[stage].build(context)
-            self.stage, self.context = stage, context
+            module, factory = name.split(":")
+            worker: Worker = getattr(import_module(module), factory)(context)
+            self.worker, self.name, self.context = worker, name, context
         return self.worker
 
 
@@ -56,13 +58,13 @@ def start_process(threads: int) -> None:
     logging.captureWarnings(True)
 
 
-def attempt(stage: str, context: Context, item: Item) -> Row:
+def attempt(name: str, context: Context, item: Item) -> Row:
     """Work on one track; the row says how it ended. Raises `BackendUnavailable` alone."""
     begun = time.perf_counter()
     track = item.track
     if track.error:
         return ended(track, "quarantined", track.error, track.message, 0.0)
-    worker = _RESIDENT.get(stage, context)
+    worker = _RESIDENT.get(name, context)
     try:
         with np.errstate(all="ignore"):
             made = worker(track, item.rows)
@@ -71,7 +73,7 @@ def attempt(stage: str, context: Context, item: Item) -> Row:
     except BadInput as error:
         return ended(track, "quarantined", error.reason, str(error), time.perf_counter() - begun)
     except Exception as error:  # the flow boundary: counted, and the flow fails above its failure rate
-        logger.warning("%s failed on %s: %s", stage, track.track_id, error, exc_info=True)
+        logger.warning("%s failed on %s: %s", name, track.track_id, error, exc_info=True)
         where = traceback.format_exc(limit=-3)
         return ended(track, "failed", type(error).__name__, f"{error}\n{where}", time.perf_counter() - begun)
     return to_row(track, made, time.perf_counter() - begun)

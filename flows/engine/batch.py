@@ -70,7 +70,7 @@ def run_batch(
     rows: list[Row] = []
     if todo:
         watcher.start(len(todo))
-        rows = engine.run(stage, context, todo, watcher.add)
+        rows = engine.run(NODES[stage].worker, context, todo, watcher.add)
         ledger.commit(stage, key, batch, rows, force=force)
     ids = {item.track.track_id for item in items}
     status = Counter(row.status for track_id, row in ledger.rows(stage, key, batch).items() if track_id in ids)

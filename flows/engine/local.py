@@ -40,18 +40,18 @@ class LocalEngine:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
 
-    def run(self, stage: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
-        """One row per item, in the items' order; `on_row` is called as each comes in."""
-        rows = self._batch(stage, context, items, on_row)
+    def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+        """One row per item, in their order, from the worker ``module:Class``; `on_row` is called as each comes in."""
+        rows = self._batch(worker, context, items, on_row)
         for item in items:
             if item.track.track_id not in rows:  # a worker died: find out whose fault it was
-                rows |= self._alone(stage, context, item, on_row)
+                rows |= self._alone(worker, context, item, on_row)
         return [rows[item.track.track_id] for item in items]
 
-    def _batch(self, stage: str, context: Context, items: Sequence[Item], on_row: OnRow) -> dict[str, Row]:
+    def _batch(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> dict[str, Row]:
         rows: dict[str, Row] = {}
         try:
-            futures = [self._executor().submit(attempt, stage, context, item) for item in items]
+            futures = [self._executor().submit(attempt, worker, context, item) for item in items]
             for future in as_completed(futures):
                 row = future.result()
                 rows[row.track_id] = row
@@ -60,8 +60,8 @@ class LocalEngine:
             self._pool = None
         return rows
 
-    def _alone(self, stage: str, context: Context, item: Item, on_row: OnRow) -> dict[str, Row]:
-        rows = self._batch(stage, context, [item], on_row)
+    def _alone(self, worker: str, context: Context, item: Item, on_row: OnRow) -> dict[str, Row]:
+        rows = self._batch(worker, context, [item], on_row)
         if not rows:
             message = "its worker process died twice (out of memory, or a crash in native code)"
             row = ended(item.track, "failed", "worker_died", message, 0.0)

@@ -8,10 +8,9 @@ gate is in selection's settings alone, so a changed threshold touches nothing be
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 
 from flows.recipe import Recipe
-from flows.stages.context import Context, Rows, Worker, value_of
+from flows.stages.context import Context, Rows, value_of
 from pipeline.augmentation import AugmentationConfig, plan
 from pipeline.config import Config
 from pipeline.quality.stage import Quality
@@ -41,12 +40,6 @@ class Node:
     def settings(self, recipe: Recipe) -> Settings:
         sections = {name: _section(recipe, name) for name in self.sections}
         return Settings(sections=sections, seed=recipe.seed if self.random else None)
-
-    def build(self, context: Context) -> Worker:
-        """The worker, with its model loaded."""
-        module, name = self.worker.split(":")
-        worker: Worker = getattr(import_module(module), name)(context)
-        return worker
 
 
 LISTENING, STEMS, TOKENS = (f"flows.stages.{name}" for name in ("listening", "stems", "tokens"))
