@@ -5,10 +5,10 @@ of its amplitude is in the wrong stem), never below `FLOOR_DB`.
 
 The vocal in the accompaniment is found by its fine structure: the power of harmonics, less its local mean over 140 Hz,
 forms a pattern that a real vocal imprints on the accompaniment and an unrelated one doesn't; the regression slope of
-the accompaniment's pattern on the vocal's is the leak. Five mixes of real voices with real bands, a known part of the voice
-added to the accompaniment, true stems and Spleeter's: -10 dB read as -10.0 to -10.8, -15 as -14.8 to -18.9, nothing
-added as -28 or less, so that readings below -20 only mean "little". An instrument in unison with the voice reads as a
-leak.
+the accompaniment's pattern on the vocal's is the leak. Five mixes of real voices with real bands, a known part of the
+voice added to the accompaniment, true stems and Spleeter's: -10 dB read as -10.0 to -10.8, -15 as -14.8 to -18.9,
+nothing added as -28 or less, so that readings below -20 only mean "little". An instrument in unison with the voice
+reads as a leak.
 """
 
 from dataclasses import dataclass
