@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.audio import Probe
 from pipeline.audio import probe as probe_header
 from pipeline.errors import BadInput
-from pipeline.records import files
+from pipeline.records import files, parquet
 from pipeline.records.content import Content, read_content, stamp
 from pipeline.records.files import DamageError
 from pipeline.records.library import Source
@@ -240,7 +239,7 @@ class Catalog:
             {name: [getattr(claim, name) for claim in claims] for name in _ALIAS_SCHEMA.names}, schema=_ALIAS_SCHEMA
         )
         stem, turn = f"alias-{len(self._index().batches):05d}", 0
-        while not files.create(self.directory / f"{stem}-{turn:05d}.parquet", _parquet(table)):
+        while not files.create(self.directory / f"{stem}-{turn:05d}.parquet", parquet.encode(table)):
             turn += 1
 
     def _index(self) -> _Index:
@@ -266,7 +265,7 @@ class Catalog:
 
 
 def _read_into(index: _Index, path: Path) -> None:
-    rows = pq.read_table(pa.BufferReader(path.read_bytes())).to_pylist()
+    rows = parquet.read(path).to_pylist()
     if path.name.startswith("alias"):
         for row in rows:
             index.claim(_Claim(**row))
@@ -286,13 +285,7 @@ def _encode_part(entries: Iterable[tuple[CatalogRow, list[_Claim]]]) -> bytes:
         places = {claim.uri: claim.stamp for claim in claims}
         plain = {item.name: getattr(row, item.name) for item in fields(row)}
         rows.append(plain | {"uris": list(places), "stamps": list(places.values())})
-    return _parquet(pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    return bytes(sink.getvalue().to_pybytes())
+    return parquet.encode(pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
 
 
 def _describe(source: Source, track_id: str, content: Content) -> CatalogRow:

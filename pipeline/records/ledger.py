@@ -17,10 +17,9 @@ from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.records import files
+from pipeline.records import files, parquet
 from pipeline.records.store import Artefact
 
 Status = Literal["ok", "rejected", "quarantined", "failed"]
@@ -124,7 +123,7 @@ class Ledger:
         told = []
         for stage, key in self.stages():
             for part in self._parts(stage, key, batch):
-                table = pq.read_table(pa.BufferReader(part.path.read_bytes()))
+                table = parquet.read(part.path)
                 when = table.schema.metadata[b"committed_at"].decode()
                 mine = _decode(table.filter(pc.equal(table["track_id"], track_id)))
                 told += [(when, stage, key, row) for row in mine]
@@ -152,9 +151,7 @@ def _unique(rows: Iterable[Row]) -> list[Row]:
 
 
 def _merge(parts: Iterable[_Part]) -> dict[str, Row]:
-    return {
-        row.track_id: row for part in parts for row in _decode(pq.read_table(pa.BufferReader(part.path.read_bytes())))
-    }
+    return {row.track_id: row for part in parts for row in _decode(parquet.read(part.path))}
 
 
 def _encode(rows: list[Row]) -> bytes:
@@ -162,9 +159,7 @@ def _encode(rows: list[Row]) -> bytes:
     columns["artefacts"] = [[_plain(artefact) for artefact in row.artefacts] for row in rows]
     moment = datetime.now(UTC).isoformat(timespec="microseconds")
     schema = _SCHEMA.with_metadata({"committed_at": moment})
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({name: columns[name] for name in schema.names}, schema=schema), sink)
-    return bytes(sink.getvalue().to_pybytes())
+    return parquet.encode(pa.table({name: columns[name] for name in schema.names}, schema=schema))
 
 
 def _plain(artefact: Artefact) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from pipeline.errors import BadInput
+from pipeline.records import parquet
 from pipeline.records.content import is_url, open_uri
 
 logger = logging.getLogger(__name__)
@@ -179,7 +178,7 @@ def _read_csv(data: bytes) -> Table:
 
 
 def _read_parquet(data: bytes) -> Table:
-    table = pq.read_table(io.BytesIO(data))
+    table = parquet.decode(data)
     known = [name for name in table.column_names if name in COLUMNS]
     return list(table.column_names), table.select(known).to_pylist()
 

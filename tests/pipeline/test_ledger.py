@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,6 +179,22 @@ def test_a_result_comes_back_typed(level, times, scores):
 def test_a_result_of_another_type_is_refused():
     with pytest.raises(ValueError, match="kind"):
         values.load(Measured, '{"level": 1.0}')
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux to count threads")
+def test_no_arrow_thread_is_left_to_abort_the_process_at_exit(tmp_path):
+    code = """if True:
+        import os, pathlib, sys
+        from pipeline.records.ledger import Ledger, Row
+        before = len(os.listdir("/proc/self/task"))
+        ledger = Ledger(pathlib.Path(sys.argv[1]))
+        for batch in range(3):
+            ledger.commit("q", "0" * 8, batch, [Row(f"{batch}-{number}", "ok") for number in range(300)])
+        assert len(ledger.all_rows("q", "0" * 8)) == 900 and len(ledger.story("1-1")) == 1
+        print(len(os.listdir("/proc/self/task")) - before)
+    """
+    told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "0"
 
 
 def test_a_root_can_be_moved(tmp_path):
