@@ -43,12 +43,24 @@ def downbeats(frames: Frames, beats: Array, beats_per_bar: int) -> Indices:
 def _accents(frames: Frames, beats: Array) -> Array:
     """How much each beat sounds like the first of a bar, in standard deviations."""
     grid = np.append(beats, frames.duration)
-    chroma = synchronise(frames.chroma, grid)
-    chroma /= np.linalg.norm(chroma, axis=1, keepdims=True) + 1e-9
-    change = np.append(0.0, 1 - np.sum(chroma[1:] * chroma[:-1], axis=1))
+    change = _harmonic_change(synchronise(frames.chroma, grid))
     places = np.round(beats * SAMPLE_RATE / HOP).astype(int)
     near = [frames.bass_onset[max(0, i - 2) : i + 3].max(initial=0.0) for i in places]
     return _standard(change) + 0.5 * _standard(np.array(near))
+
+
+def _harmonic_change(chroma: Array) -> Array:
+    """Cosine distance between the two beats before each beat and the two from it on.
+
+    Two beats, since notes smear in time in the constant-Q transform; every beat counts alike and square roots flatten
+    its notes, or the louder harmony would win the beat before its own.
+    """
+    flat = np.sqrt(chroma / (np.linalg.norm(chroma, axis=1, keepdims=True) + 1e-9))
+    change = np.zeros(len(chroma))
+    for i in range(2, len(chroma) - 1):
+        before, after = flat[i - 2 : i].sum(axis=0), flat[i : i + 2].sum(axis=0)
+        change[i] = 1 - before @ after / (np.linalg.norm(before) * np.linalg.norm(after) + 1e-9)
+    return change
 
 
 def _phases(accents: Array, beats_per_bar: int) -> Indices:

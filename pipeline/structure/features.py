@@ -19,6 +19,11 @@ HOP = 512  # samples
 FRAME = HOP / SAMPLE_RATE  # s
 CHROMA_HOP = 1024  # samples; harmony changes slowly, and the constant-Q transform is the dear part
 BASS = 150.0  # Hz; kick drum and bass lie below
+BINS_PER_OCTAVE = 12  # of the constant-Q transform; more would blur time threefold
+CQT_SAMPLES = 65_536  # samples; the least that the transform's lowest octave takes without a warning
+LOWEST = 65.41  # Hz, C2; notes below last too long in the transform to be placed in time
+OCTAVES = 6  # up to C8
+TUNING_SAMPLES = 60 * SAMPLE_RATE  # a recording has one tuning: its middle minute tells it
 TIMBRES = 13  # MFCCs, the level left out
 FLOOR_DB = -80.0  # below the loudest frame
 
@@ -66,6 +71,27 @@ def synchronise(values: Array, grid: Array) -> Array:
 
 def _chroma(signal: NDArray[np.float32], frames: int) -> Array:
     """``[F, 12]`` at the common frame rate, tuned to the recording."""
-    chroma = librosa.feature.chroma_cqt(y=signal, sr=SAMPLE_RATE, hop_length=CHROMA_HOP, norm=None).T
+    padded = np.pad(signal, (0, max(0, CQT_SAMPLES - len(signal))))
+    chroma = librosa.feature.chroma_cqt(
+        y=padded,
+        sr=SAMPLE_RATE,
+        hop_length=CHROMA_HOP,
+        norm=None,
+        tuning=_tuning(padded),
+        bins_per_octave=BINS_PER_OCTAVE,
+        fmin=LOWEST,
+        n_octaves=OCTAVES,
+    ).T
     doubled = np.repeat(chroma, CHROMA_HOP // HOP, axis=0)[:frames]
     return np.pad(doubled, ((0, frames - len(doubled)), (0, 0)), mode="edge").astype(np.float64)
+
+
+def _tuning(signal: NDArray[np.float32]) -> float:
+    """How far the recording is off A = 440 Hz, in semitones; 0 where nothing is pitched."""
+    middle = max(0, len(signal) // 2 - TUNING_SAMPLES // 2)
+    pitches, strengths = librosa.piptrack(y=signal[middle : middle + TUNING_SAMPLES], sr=SAMPLE_RATE)
+    pitched = pitches > 0
+    if not pitched.any():
+        return 0.0
+    strong = pitched & (strengths >= np.median(strengths[pitched]))
+    return float(librosa.pitch_tuning(pitches[strong], bins_per_octave=BINS_PER_OCTAVE))

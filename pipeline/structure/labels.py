@@ -93,11 +93,19 @@ def _sung(parts: Parts, sung: Sequence[int], i: int, chorus: int | None) -> Labe
     if group_of[i] == chorus:
         return "chorus"
     members = [j for j in sung if group_of[j] == group_of[i]]
-    leads_in = [j + 1 < len(group_of) and group_of[j + 1] == chorus for j in members]
-    before = [j for j in sung if j < i]
-    if all(leads_in) and before and group_of[before[0]] != group_of[i] and i - 1 in before:
+    if len(members) > 1 and all(_leads_in(parts, sung, j, chorus) for j in members):
         return "pre-chorus"
-    heard_chorus = any(group_of[j] == chorus for j in before)
+    heard_chorus = any(group_of[j] == chorus for j in sung if j < i)
     if len(members) == 1 and heard_chorus and i >= LATE * len(group_of):
         return "bridge"
     return "verse"
+
+
+def _leads_in(parts: Parts, sung: Sequence[int], i: int, chorus: int) -> bool:
+    """Whether a section stands between another sung section and the chorus."""
+    return (
+        i - 1 in sung
+        and parts.groups[i - 1] not in (chorus, parts.groups[i])
+        and i + 1 in sung
+        and parts.groups[i + 1] == chorus
+    )

@@ -1,0 +1,235 @@
+"""Structure of signals whose beats, key and form are known."""
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import mir_eval
+import numpy as np
+import pytest
+
+from pipeline.errors import BadInput
+from pipeline.structure import form, labels
+from pipeline.structure.stage import NOTES, Structure, StructureConfig, build
+from pipeline.structure.tonality import PROFILES, find_key
+from pipeline.types import Audio, Label, Span
+
+RATE = 22_050
+BPM = 104.0
+BAR = 4 * 60 / BPM
+# section -> bars, chords (semitones above the tonic, minor third?), level of the band, octave of the lead voice
+CHORDS = {
+    "intro": ((0, False), (5, False)),
+    "verse": ((0, False), (9, True), (5, False), (7, False)),
+    "chorus": ((5, False), (7, False), (0, False), (9, True)),
+    "bridge": ((2, True), (9, True), (2, True), (7, False)),
+    "outro": ((0, False), (5, False)),
+}
+LEVEL = {"intro": 0.3, "verse": 0.5, "chorus": 1.0, "bridge": 0.4, "outro": 0.3}
+FORM: tuple[tuple[Label, int], ...] = (
+    ("intro", 4), ("verse", 8), ("chorus", 8), ("verse", 8), ("chorus", 8), ("bridge", 4), ("chorus", 8), ("outro", 4),
+)  # fmt: skip
+SUNG = ("verse", "chorus", "bridge")
+
+
+def tone(frequency: float, seconds: float, partials: int, decay: float) -> np.ndarray:
+    t = np.arange(int(seconds * RATE)) / RATE
+    return sum(np.sin(2 * np.pi * frequency * k * t) / k for k in range(1, partials + 1)) * np.exp(-decay * t)
+
+
+def bar(section: str, index: int, tonic: int, rng: np.random.Generator) -> np.ndarray:
+    """One bar: chord on every beat, bass and kick on the first, snare-like noise on two and four."""
+    shift, minor = CHORDS[section][index % len(CHORDS[section])]
+    root = 60 + tonic + shift
+    out = np.zeros(int(BAR * RATE) + RATE)
+
+    def add(start: float, sound: np.ndarray) -> None:
+        begin = int(start * RATE)
+        out[begin : begin + len(sound)] += sound[: len(out) - begin]
+
+    for beat in range(4):
+        start = beat * BAR / 4
+        for note in (root, root + (3 if minor else 4), root + 7):
+            add(start, 0.06 * tone(440 * 2 ** ((note - 69) / 12), BAR / 4, 5 if section == "chorus" else 2, 3.0))
+        if beat in (1, 3):
+            hit = rng.standard_normal(RATE // 8) * np.exp(-40 * np.arange(RATE // 8) / RATE)
+            add(start, (0.15 if section == "chorus" else 0.05) * hit)
+    add(0, 0.5 * tone(440 * 2 ** ((root - 24 - 69) / 12), BAR, 3, 2.0))
+    add(0, 0.5 * tone(55, 0.2, 1, 20.0))
+    return LEVEL[section] * out
+
+
+def song(parts=FORM, tonic: int = 2) -> Audio:
+    rng = np.random.default_rng(0)
+    total = sum(bars for _, bars in parts)
+    samples = np.zeros(int(total * BAR * RATE) + 2 * RATE)
+    place = 0
+    for section, bars in parts:
+        for index in range(bars):
+            begin = int(place * BAR * RATE)
+            sound = bar(section, index, tonic, rng)
+            samples[begin : begin + len(sound)] += sound
+            place += 1
+    return Audio((0.3 * samples[: int(total * BAR * RATE)])[None].astype(np.float32), RATE)
+
+
+def spans(parts=FORM) -> tuple[tuple[float, float, Label], ...]:
+    starts = np.cumsum([0, *(bars for _, bars in parts)]) * BAR
+    return tuple((a, b, label) for (a, b), (label, _) in zip(pairwise(starts), parts, strict=True))
+
+
+def sung(parts=FORM) -> tuple[Span, ...]:
+    return tuple(Span(a + 0.5, b - 0.5) for a, b, label in spans(parts) if label in SUNG)
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return build(StructureConfig())
+
+
+@pytest.fixture(scope="module")
+def analysed(extractor) -> Structure:
+    return extractor(song(), sung())
+
+
+def test_beats_and_tempo(analysed):
+    true = np.arange(0, song().duration, BAR / 4)
+    assert (
+        mir_eval.beat.f_measure(mir_eval.beat.trim_beats(true), mir_eval.beat.trim_beats(np.array(analysed.beats)))
+        > 0.95
+    )
+    assert analysed.tempo == pytest.approx(BPM, rel=0.01)
+
+
+def test_downbeats_are_the_bars_first_beats(analysed):
+    true = np.arange(0, song().duration, BAR)
+    assert set(analysed.downbeats) <= set(analysed.beats)
+    assert (
+        mir_eval.beat.f_measure(mir_eval.beat.trim_beats(true), mir_eval.beat.trim_beats(np.array(analysed.downbeats)))
+        > 0.9
+    )
+
+
+def test_sections_tile_the_song(analysed):
+    assert analysed.sections[0].start == 0
+    assert analysed.sections[-1].end == pytest.approx(song().duration)
+    assert all(a.end == b.start and a.start < a.end for a, b in pairwise(analysed.sections))
+
+
+def boundary_f(structure: Structure, parts=FORM) -> float:
+    true = np.array([(a, b) for a, b, _ in spans(parts)])
+    found = np.array([(s.start, s.end) for s in structure.sections])
+    return float(mir_eval.segment.detection(true, found, window=3.0, trim=True)[2])
+
+
+def share_labelled_right(structure: Structure, parts=FORM) -> float:
+    times = np.arange(0.25, spans(parts)[-1][1], 0.5)
+    true = [next(label for a, b, label in spans(parts) if a <= t < b) for t in times]
+    found = [next(s.label for s in structure.sections if s.start <= t < s.end) for t in times]
+    return float(np.mean([a == b for a, b in zip(true, found, strict=True)]))
+
+
+def test_sections_of_a_known_form(analysed):
+    assert boundary_f(analysed) > 0.8
+    assert share_labelled_right(analysed) > 0.7
+
+
+def test_it_works_without_knowing_where_somebody_sings(extractor):
+    structure = extractor(song())
+    assert boundary_f(structure) > 0.8
+    assert "chorus" in {s.label for s in structure.sections}
+
+
+def test_the_same_song_gives_the_same_structure(extractor, analysed):
+    assert extractor(song(), sung()) == analysed
+
+
+@pytest.mark.parametrize("tonic", [0, 3, 7, 10])
+def test_the_key_of_a_song(extractor, tonic):
+    assert extractor(song(FORM[:3], tonic)).key == f"{NOTES[tonic]} major"
+
+
+@pytest.mark.parametrize("mode", ["major", "minor"])
+@pytest.mark.parametrize("tonic", range(12))
+def test_a_profile_has_its_own_key(tonic, mode):
+    assert find_key(np.roll(np.array(PROFILES[mode]), tonic)[None]) == f"{NOTES[tonic]} {mode}"
+
+
+@pytest.mark.parametrize("seconds", [2.5, 10.0])
+def test_short_audio_is_one_or_more_sections(extractor, seconds):
+    clip = Audio(song().samples[:, : int(seconds * RATE)], RATE)
+    structure = extractor(clip)
+    assert (structure.sections[0].start, structure.sections[-1].end) == (0, pytest.approx(clip.duration))
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros((2, 10 * RATE)), 0.5 * np.ones((1, 10 * RATE))], ids=["silence", "constant"]
+)
+def test_a_signal_without_pulse_has_no_beats_and_no_chorus(extractor, samples):
+    structure = extractor(Audio(samples.astype(np.float32), RATE))
+    assert (structure.beats, structure.downbeats, structure.tempo) == ((), (), 0.0)
+    assert "chorus" not in {s.label for s in structure.sections}
+
+
+def test_a_moment_of_audio_is_refused_by_name(extractor):
+    with pytest.raises(BadInput, match="needs 2 s") as error:
+        extractor(Audio(np.zeros((1, RATE), np.float32), RATE))
+    assert error.value.reason == "too_short"
+
+
+def test_novelty_peaks_where_two_blocks_meet():
+    similarity = np.kron(np.eye(2), np.ones((20, 20)))
+    curve = form.novelty(similarity, reach=8)
+    assert curve.shape == (41,)
+    assert curve.argmax() == 20
+    assert curve[[0, 40]].tolist() == [0, 0]
+
+
+def test_division_takes_the_peaks_and_keeps_sections_long_enough():
+    curve = np.zeros(41)
+    curve[[8, 10, 24]] = [0.9, 1.0, 0.8]
+    assert form.divide(curve, np.arange(0, 41, 2), shortest=8, threshold=0.3, irregularity=0.0) == (0, 10, 24, 40)
+    assert form.divide(curve, np.arange(0, 41, 2), shortest=8, threshold=0.95, irregularity=0.0) == (0, 10, 40)
+    assert form.divide(curve, np.arange(0, 41, 2), shortest=30, threshold=0.3, irregularity=0.0) == (0, 40)
+
+
+def parts(groups, level=None, voice=None, length=None) -> labels.Parts:
+    count = len(groups)
+    values = (np.zeros(count) if v is None else np.array(v, dtype=float) for v in (level, length))
+    loud, long = values
+    return labels.Parts(tuple(groups), loud, None if voice is None else np.array(voice, dtype=float), long)
+
+
+def test_the_loudest_part_that_comes_back_is_the_chorus():
+    found = labels.name(parts((0, 1, 0, 1), level=(-6, -3, -6, -3), voice=(1, 1, 1, 1)))
+    assert found == ("verse", "chorus", "verse", "chorus")
+
+
+def test_nothing_comes_back_no_chorus():
+    assert labels.name(parts((0, 1, 2), voice=(1, 1, 1))) == ("verse", "verse", "verse")
+
+
+def test_without_voice_first_last_and_middle_have_their_names():
+    found = labels.name(parts((0, 1, 2, 1, 3), voice=(0, 1, 0.1, 1, 0)))
+    assert found == ("intro", "chorus", "inst", "chorus", "outro")
+
+
+def test_a_part_heard_once_late_is_a_bridge():
+    found = labels.name(parts((0, 1, 0, 1, 2, 1), level=(-6, -3, -6, -3, -6, -3), voice=(1,) * 6))
+    assert found == ("verse", "chorus", "verse", "chorus", "bridge", "chorus")
+
+
+def test_what_always_leads_into_the_chorus_is_a_pre_chorus():
+    found = labels.name(parts((0, 1, 2, 0, 1, 2), level=(-6, -5, -3) * 2, voice=(1,) * 6))
+    assert found == ("verse", "pre-chorus", "chorus", "verse", "pre-chorus", "chorus")
+
+
+def test_silence_is_named():
+    assert labels.name(parts((0, 1), level=(-3, -70), voice=(1, 0)))[1] == "silence"
+
+
+def test_the_stage_module_imports_nothing_heavy():
+    code = "import sys, pipeline.structure.stage; print(sorted({'librosa', 'torch', 'scipy'} & set(sys.modules)))"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )
