@@ -90,17 +90,19 @@ def training_chart(points: Sequence[MetricPoint]) -> str:
     panels = [
         p for p in (("loss", "cml", "val_nll"), ("rtd",), ("lr",)) if any(n in q.values for n in p for q in points)
     ]
-    ratios = [2.0 if panel[0] == "loss" else 1.0 for panel in panels]
+    ratios = [1.7 if panel[0] == "loss" else 1.0 for panel in panels]
     with _figure("training", 8.6, 2.9) as figure:
         grid = figure.subplots(1, len(panels), squeeze=False, width_ratios=ratios)[0]
         for axes, panel in zip(grid, panels, strict=True):
-            _stages(axes, points)
+            _stages(axes, points, named=panel is panels[0])
             for name in panel:
                 _curve(axes, points, name)
-            axes.set_title(TITLES[panel[0]], pad=20)
+            axes.set_title(TITLES[panel[0]])
             axes.set_xlabel("step")
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_formatter("{x:g}")
             if len(panel) > 1:
-                axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(-0.02, 0.985))
+                axes.legend(frameon=False, fontsize=8, loc="upper right", bbox_to_anchor=(1, 0.93))
         return _svg(figure)
 
 
@@ -133,17 +135,19 @@ def _histogram(axes: Axes, histogram: Histogram) -> None:
         axes.axvline(histogram.gate, color=INK, linewidth=1, linestyle=(0, (3, 2)))
         place = axes.get_xaxis_transform()
         axes.annotate(f"gate {histogram.gate:g}", (histogram.gate, 1), (4, -8), place, "offset points", fontsize=8)
+    axes.set_ylim(0, 1.25 * max(1, counts.max()))
     axes.set_title(histogram.title)
     axes.set_xlim(histogram.low, histogram.high)
     axes.yaxis.set_major_locator(MaxNLocator(3, integer=True))
 
 
-def _stages(axes: Axes, points: Sequence[MetricPoint]) -> None:
-    """A line and a name where each stage begins."""
+def _stages(axes: Axes, points: Sequence[MetricPoint], named: bool) -> None:
+    """A line, and a name, where each stage begins."""
     starts = [(name, next(iter(group)).step) for name, group in groupby(points, key=lambda point: point.stage)]
     for name, step in starts:
         axes.axvline(step, color=LINE, linewidth=1)
-        axes.annotate(name, (step, 0), (3, 3), axes.get_xaxis_transform(), "offset points", color=MUTED, fontsize=8)
+        if named:
+            axes.annotate(name, (step, 0), (3, 3), axes.get_xaxis_transform(), "offset points", color=MUTED, fontsize=8)
 
 
 def _curve(axes: Axes, points: Sequence[MetricPoint], name: str) -> None:
@@ -151,11 +155,14 @@ def _curve(axes: Axes, points: Sequence[MetricPoint], name: str) -> None:
     if not found:
         return
     marker = "o" if name == "val_nll" else ""
-    axes.plot(
-        *zip(*found, strict=True), color=COLOURS[name], linewidth=1.4, label=LABELS[name], marker=marker, markersize=3.5
-    )
+    x, y = zip(*found, strict=True)
+    axes.plot(x, y, color=COLOURS[name], linewidth=1.4, label=LABELS[name], marker=marker, markersize=3.5)
     if name == "val_nll":
-        axes.axhline(math.log(CODEBOOK_SIZE), color=MUTED, linewidth=1, linestyle=(0, (3, 2)), label="knowing nothing")
+        nothing = math.log(CODEBOOK_SIZE)
+        axes.axhline(nothing, color=MUTED, linewidth=1, linestyle=(0, (3, 2)))
+        place = axes.get_yaxis_transform()
+        text = f"knowing nothing: {nothing:.2f}"
+        axes.annotate(text, (1, nothing), (-2, 3), place, "offset points", ha="right", fontsize=8, color=MUTED)
 
 
 @contextmanager
@@ -172,10 +179,11 @@ def _svg(figure: Figure) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)  # matplotlib's names repeat from figure to figure
+    used = set(re.findall(r'(?:url\(#|href="#)([^")]+)', text))  # other names repeat from figure to figure
+    text = re.sub(r' id="([^"]*)"', lambda found: found.group() if found.group(1) in used else "", text)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1 aria-hidden="true"', text, count=1)
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--sans)", text)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
     return text

@@ -68,7 +68,7 @@ SINGING = Metric(
 def per_song_scores(songs: Sequence[Systems], settings: EvaluationSettings) -> list[Score]:
     """Every metric that is a mean over songs; metrics that no song could be measured on are left out."""
     names = dict.fromkeys(name for song in songs for name in song["model"] if name.startswith("quality_"))
-    quality = [Metric(n, n.removeprefix("quality_").capitalize(), QUALITY, "1..5", "higher") for n in names]
+    quality = [Metric(n, _quality_label(n), QUALITY, "1..5", "higher") for n in names]
     metrics = (*PER_SONG, *quality, SINGING)
     return [mean_score(m, songs, settings) for m in metrics if any(m.name in song["model"] for song in songs)]
 
@@ -173,6 +173,11 @@ def likelihood_score(held_out: HeldOut, settings: EvaluationSettings) -> Score:
         ),
         note="An upper bound on the NLL by the exact masked-diffusion estimator, the reference slot dropped.",
     )
+
+
+def _quality_label(name: str) -> str:
+    score = name.removeprefix("quality_")
+    return "Mean of the five" if score == "mean" else score.replace("_", " ").capitalize()
 
 
 def _floors(metric: Metric, songs: Sequence[Systems], settings: EvaluationSettings) -> tuple[Floor, ...]:
