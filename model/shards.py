@@ -54,7 +54,8 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
 
 
 def manifest_sha256(dataset: Path) -> str:
-    """Hash of the manifest's bytes: names the exact training data in a checkpoint."""
+    """Hash of the manifest's bytes: names the exact training data in a checkpoint. `BadInput` as `read_manifest`."""
+    read_manifest(dataset)
     return hashlib.sha256((dataset / "manifest.json").read_bytes()).hexdigest()
 
 

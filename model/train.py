@@ -76,6 +76,7 @@ class Trainer:
     def __init__(self, run: TrainRun, dataset: Path, out: Path, stop: StopRequest) -> None:
         self.run, self.config, self.dataset, self.out, self.stop = run, run.training, dataset, out, stop
         self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),  # else it ignores the launcher's ranks on CPU machines
             mixed_precision=self.config.precision,
             log_with=self.config.log_with or None,
             project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / TRACKER)),

@@ -37,7 +37,8 @@ def song(
         key=key, track_id=key, uri=f"{key}.wav", licence="CC0", artist="", split=split, selection="stage1",
         selection_reasons=(), scores={"mean": 4.0}, sections=(), beats=(), downbeats=(), tempo=120.0,
         music_key="C major", vocal_active=(), captions=("one", "two"), lyrics="", samples_48k=samples_48k,
-        tokens=tokens,         augmentation="orig", vocal_gain_db=0.0, accompaniment_variants=variants_48k, reference_variants=variants_48k,
+        tokens=tokens, augmentation="orig", vocal_gain_db=0.0, accompaniment_variants=variants_48k,
+        reference_variants=variants_48k,
         reference_spans=tuple((float(a), float(b)) for a, b in windows), codec=codec,
         backends=(BackendRecord("codec", "toy", "c0dec", "CC0"), BackendRecord("conditioning", "toy", "c04d", "CC0")),
     )  # fmt: skip

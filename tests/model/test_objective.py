@@ -1,0 +1,79 @@
+"""One step's gradient: whatever way it is split; and what replaced-token detection adds to it."""
+
+import pytest
+import torch
+from synthetic_dataset import song
+from torch import Tensor
+
+from model.config import ModelConfig, ObjectiveConfig, RtdConfig
+from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
+from model.objective import Objective, denominators
+from model.schedule import generator
+
+TINY = ModelConfig(layers=2, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8, attention_dropout=0.0)
+MODES = ["second_pass", "head_only", "same_pass"]
+
+
+def batches(rows: int, count: int) -> list[Batch]:
+    """The same rows whatever their split; songs of unequal length, some shorter than the crop."""
+    songs = [song(f"s{i}", 20 + 9 * i, seed=i) for i in range(4)]
+    source = RowSource(songs, Drawing(0, 0, 32, "slice", 0.5))
+    data = MicroBatches(source, Slicing(0, 0, rows, 0, 1, "cosine", 1e-3))
+    return [data[i] for i in range(count)]
+
+
+def settings(**changes: object) -> ObjectiveConfig:
+    return ObjectiveConfig.model_validate({"scope": "global", **changes})
+
+
+def gradients(config: ObjectiveConfig, parts: list[Batch]) -> dict[str, Tensor]:
+    """Of the step that these micro-batches make up, float64."""
+    objective = Objective(TINY, config).double()
+    for name, parameter in objective.named_parameters():  # the same values whether there is a discriminator or not
+        torch.nn.init.normal_(parameter, std=0.1, generator=generator(name))
+    totals = [denominators(config, part) for part in parts]
+    masked, replaced = (sum(total[i] for total in totals) for i in (0, 1))
+    for part in parts:
+        sums = objective(part)
+        (sums.masked_loss / masked + config.rtd.weight * sums.replaced_loss / replaced).backward()
+    return {name: p.grad for name, p in objective.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("loss", "schedule"), [("inv_t", "cosine"), ("mean_masked", "cosine"), ("elbo", "linear")])
+@pytest.mark.parametrize("mode", MODES)
+def test_accumulation_equals_the_large_batch(loss: str, schedule: str, mode: str) -> None:
+    replace = "uniform" if mode == "same_pass" else "sample"
+    config = settings(loss=loss, mask_schedule=schedule, rtd={"mode": mode, "replace": replace})
+    large, small = gradients(config, batches(8, 1)), gradients(config, batches(2, 4))
+    assert large.keys() == small.keys()
+    for name, gradient in large.items():
+        torch.testing.assert_close(gradient, small[name], rtol=1e-9, atol=1e-12)
+
+
+def backbone(gradient: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in gradient.items() if "rtd_head" not in name}
+
+
+def test_second_pass_reaches_the_backbone_and_head_only_does_not() -> None:
+    parts = batches(4, 1)
+    without = gradients(settings(rtd=RtdConfig(weight=0.0)), parts)
+    head_only = gradients(settings(rtd=RtdConfig(mode="head_only")), parts)
+    second_pass = gradients(settings(rtd=RtdConfig(mode="second_pass")), parts)
+    assert all(torch.equal(backbone(head_only)[name], value) for name, value in without.items())
+    assert float(head_only["network.rtd_head.weight"].abs().sum()) > 0
+    assert not torch.equal(second_pass["network.lm.norm.weight"], without["network.lm.norm.weight"])
+
+
+def test_without_weight_there_is_no_discriminator() -> None:
+    config = settings(rtd=RtdConfig(weight=0.0))
+    assert not any("rtd" in name for name, _ in Objective(TINY, config).named_parameters())
+    assert float(Objective(TINY, config)(batches(2, 1)[0]).replaced_loss) == 0
+
+
+def test_sums_count_what_the_batch_holds() -> None:
+    (batch,) = batches(8, 1)
+    config = settings()
+    sums = Objective(TINY, config)(batch)
+    assert int(sums.masked) == int(batch.mask_BT.sum())
+    assert float(denominators(config, batch).masked) == 8
+    assert float(denominators(config, batch).replaced) == int(batch.valid_BT.sum())
