@@ -36,10 +36,7 @@ class QualityConfig(Config):
 @dataclass(frozen=True, slots=True)
 class Quality:
     scores: Mapping[str, float]  # name -> 1..5
-
-    @property
-    def mean(self) -> float:
-        return sum(self.scores.values()) / len(self.scores)
+    mean: float  # of all scores, 1..5
 
 
 class Rater(Protocol):

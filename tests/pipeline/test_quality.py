@@ -95,7 +95,7 @@ def test_a_strong_fault_shows_in_the_mean(
 
 
 def test_silence_scores_one_throughout(rater: Rater) -> None:
-    assert rater(Audio(np.zeros((2, RATE), np.float32), RATE)) == Quality(dict.fromkeys(NAMES, 1.0))
+    assert rater(Audio(np.zeros((2, RATE), np.float32), RATE)) == Quality(dict.fromkeys(NAMES, 1.0), 1.0)
 
 
 @given(st.floats(-200, 200), st.floats(-100, 100), st.floats(-100, 100))
