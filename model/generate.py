@@ -1,7 +1,7 @@
 """A vocal in, an accompaniment of exactly its length out.
 
-Conventions: audio is worked on at 48 kHz; `T` codes at 25 Hz; `G` guidance variants of the one song at hand are the rows
-of a batch. The loudness rule acts as in training; its gain is undone on the answer, which so sits with the vocal.
+Conventions: audio is worked on at 48 kHz; `T` codes at 25 Hz; `G` guidance variants of the one song are the rows of a
+batch. The loudness rule acts as in training; its gain is undone on the answer, which so sits with the vocal.
 """
 
 import time

@@ -26,6 +26,7 @@ from model.checkpoint import Progress, TrainState
 from model.config import StageConfig, TrainRun
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
 from model.journal import Journal, Meter
+from model.lock import sole_trainer
 from model.network import parameter_counts
 from model.objective import Objective, denominators
 from model.schedule import generator
@@ -67,7 +68,9 @@ def train(run: TrainRun, dataset: Path, out: Path) -> Outcome:
         logger.info("%s is finished at step %d: nothing to do", out, done.progress.step)
         return Outcome(True, done.progress.step, done.path)
     with StopRequest() as stop:
-        return Trainer(run, dataset, out, stop)()
+        trainer = Trainer(run, dataset, out, stop)
+        with sole_trainer(out) if trainer.is_main else nullcontext():
+            return trainer()
 
 
 class Trainer:
@@ -100,7 +103,7 @@ class Trainer:
         stages = self.config.stages
         logger.info("parameters: backbone %(backbone)d, total %(total)d", parameter_counts(self.objective.network))
         self.accelerator.init_trackers("backline", init_kwargs=self._tracker_options())
-        with Journal(self.out, sum(s.steps for s in stages), self.progress.step, self._is_main) as journal:
+        with Journal(self.out, sum(s.steps for s in stages), self.progress.step, self.is_main) as journal:
             for index in range(self.progress.stage, len(stages)):
                 if not self._run_stage(index, journal):
                     return Outcome(False, self.progress.step, self._save_step())
@@ -108,7 +111,7 @@ class Trainer:
         return Outcome(True, self.progress.step, self.out / checkpoint.FINAL)
 
     @property
-    def _is_main(self) -> bool:
+    def is_main(self) -> bool:
         return bool(self.accelerator.is_main_process)
 
     def _run_stage(self, index: int, journal: Journal) -> bool:
@@ -261,7 +264,7 @@ class Trainer:
     def _save_step(self) -> Path:
         path = self.out / f"step-{self.progress.step:08d}"
         self._save(path, with_state=True)
-        if self._is_main:
+        if self.is_main:
             checkpoint.prune(self.out, self.config.keep)
         self.accelerator.wait_for_everyone()
         return path
@@ -269,7 +272,7 @@ class Trainer:
     def _save(self, path: Path, with_state: bool) -> None:
         rng = gather_object([_get_rng()]) if with_state else []
         state = TrainState(self.optimizer.state_dict(), tuple(rng)) if with_state else None
-        if self._is_main:
+        if self.is_main:
             checkpoint.save(path, self.objective.network.state_dict(), self.run, self.progress, state)
         self.accelerator.wait_for_everyone()
 

@@ -17,6 +17,7 @@ from synthetic_dataset import song, write_dataset
 from model import checkpoint, journal
 from model.checkpoint import STATE, WEIGHTS, resolve
 from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
+from model.lock import sole_trainer
 from model.stopping import RESUME_ME, StopRequest
 from model.train import Outcome, Trainer, learning_rate, main, train
 from pipeline.errors import BadInput
@@ -140,6 +141,13 @@ def test_another_build_of_the_data_is_refused(dataset: Path, tmp_path: Path) -> 
     assert caught.value.reason == "other_data"
 
 
+def test_a_second_trainer_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
+    with sole_trainer(tmp_path), pytest.raises(BadInput, match="another trainer") as caught:
+        train(recipe(), dataset, tmp_path)
+    assert caught.value.reason == "in_use"
+    assert train(recipe(), dataset, tmp_path).finished
+
+
 def test_main_says_what_is_wrong_and_returns_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run.json").write_text(recipe().model_dump_json())
     arguments = ["--run", str(tmp_path / "run.json"), "--dataset", str(tmp_path), "--out", str(tmp_path / "out")]
@@ -160,12 +168,11 @@ def test_two_processes_train_what_one_trains_with_twice_the_accumulation(dataset
     for name, processes, accumulation in (("one", 1, 2), ("two", 2, 1)):
         run = recipe(accumulation=accumulation).model_copy(update={"model": model})
         (tmp_path / f"{name}.json").write_text(run.model_dump_json())
-        several = (
-            ["--multi_gpu"] if processes > 1 else ["--cpu"]
-        )  # Accelerate's word for torchrun; on CPU it means gloo
+        several = ["--multi_gpu"] if processes > 1 else ["--cpu"]  # Accelerate's word for torchrun: gloo on CPU
         launch = [sys.executable, "-m", "accelerate.commands.launch", *several, "--num_processes", str(processes)]
-        launch += "--num_machines 1 --mixed_precision no --dynamo_backend no --module model.train".split()
-        launch += ["--run", str(tmp_path / f"{name}.json"), "--dataset", str(dataset), "--out", str(tmp_path / name)]
+        launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launch += ["--module", "model.train", "--run", str(tmp_path / f"{name}.json")]
+        launch += ["--dataset", str(dataset), "--out", str(tmp_path / name)]
         subprocess.run(launch, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120)
     one, two = (checkpoint.load(tmp_path / name) for name in ("one", "two"))
     assert one.progress == two.progress
