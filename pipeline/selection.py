@@ -1,7 +1,8 @@
 """Selection: what each song is good for: stage 1, stage 2, a person's ear, or nothing.
 
 The stages before only measure; every limit that decides lives here, so that a changed limit redoes nothing before it.
-Conventions: pure functions on measured values; reasons are stable slugs that tables count by, all that apply are given.
+Conventions: pure functions on measured values; reasons are stable slugs that tables count by, all that apply are given,
+the gravest first; the numbers behind them are in the rows of the stages that measured.
 """
 
 from collections.abc import Iterator
@@ -86,15 +87,16 @@ def _fatal(config: SelectionConfig, detection: Detection, quality: Quality, arti
         yield "accompaniment_silent"
     if config.gate.scope == "all" and not passes_gate(config.gate, quality):
         yield f"gate_{config.gate.rule}"
-    if config.artifacts == "all":
-        yield from artifacts.reasons
+    if config.artifacts == "all" and not artifacts.keep:
+        yield "artifacts"
 
 
 def _flaws(config: SelectionConfig, quality: Quality, artifacts: Artifacts) -> Iterator[str]:
     """What keeps a song out of stage 2."""
     if not passes_gate(config.gate, quality):
         yield f"gate_{config.gate.rule}"
-    yield from artifacts.reasons
+    if not artifacts.keep:
+        yield "artifacts"
 
 
 def _doubts(config: SelectionConfig, detection: Detection, structure: Structure) -> Iterator[str]:

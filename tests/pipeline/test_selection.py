@@ -3,10 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from pipeline.quality.stage import Quality
-from pipeline.separation.artifacts import Artifacts
 
 from pipeline.detection.stage import Detection
+from pipeline.quality.stage import Quality
 from pipeline.selection import (
     GateConfig,
     SelectionConfig,
@@ -16,6 +15,7 @@ from pipeline.selection import (
     passes_gate,
     select,
 )
+from pipeline.separation.artifacts import Artifacts
 from pipeline.structure.stage import Structure
 from pipeline.types import Label, Section
 
@@ -91,9 +91,9 @@ def test_rule_each_looks_at_the_worst_score():
 
 
 def test_separation_artefacts_keep_a_song_out_of_stage_2():
-    bled = replace(CLEAN, reasons=("vocal_leak",))
-    assert verdict(artifacts=bled) == Verdict("stage1", ("vocal_leak",))
-    assert verdict(SelectionConfig(artifacts="all"), artifacts=bled) == Verdict("rejected", ("vocal_leak",))
+    bled = replace(CLEAN, reasons=("vocal in the accompaniment: -5.0 dB, limit -12.0",))
+    assert verdict(artifacts=bled) == Verdict("stage1", ("artifacts",))
+    assert verdict(SelectionConfig(artifacts="all"), artifacts=bled) == Verdict("rejected", ("artifacts",))
 
 
 @pytest.mark.parametrize("stem", ["vocal", "accompaniment"])
