@@ -27,12 +27,26 @@ ORIGINAL = "orig"
 Range = tuple[float, float]
 
 
-class AugmentationConfig(Config):
+class CopyConfig(Config):
+    """Stretched and transposed copies of whole songs."""
+
     share: float = 0.2  # of the songs get one copy; paper A.2
-    copies: tuple[str, ...] = (  # paper A.2
+    names: tuple[str, ...] = (  # paper A.2
         "stretch-0.8", "stretch-0.9", "stretch-1.1", "stretch-1.2", "pitch-2", "pitch-1", "pitch+1", "pitch+2",
     )  # fmt: skip
-    balance: float = 0.7  # probability that a variant is filtered; A.2 (5.2 says 0.5, the released code 0.7)
+
+    @field_validator("names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            parse(name)
+        return names
+
+
+class BalanceConfig(Config):
+    """Frequency-balance variants of the accompaniment and the reference."""
+
+    probability: float = 0.7  # that a variant is filtered; A.2 (5.2 says 0.5, the released code 0.7)
     bass_gain: Range = (-5.0, -2.0)  # dB; this and the next eight: A.2, uniform
     bass_frequency: Range = (80.0, 180.0)  # Hz
     bass_q: Range = (0.6, 1.1)
@@ -43,12 +57,10 @@ class AugmentationConfig(Config):
     treble_frequency: Range = (3200.0, 5800.0)  # Hz
     treble_q: Range = (0.6, 1.0)
 
-    @field_validator("copies")
-    @classmethod
-    def _known(cls, copies: tuple[str, ...]) -> tuple[str, ...]:
-        for name in copies:
-            parse(name)
-        return copies
+
+class AugmentationConfig(Config):
+    copies: CopyConfig = CopyConfig()
+    balance: BalanceConfig = BalanceConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +81,13 @@ class Change:
     semitones: int
 
 
-def plan(config: AugmentationConfig, seed: int, track_id: str) -> str:
-    """The copy that a song gets besides itself: one of `config.copies`, or ``"orig"`` for none. Pure."""
+def plan(config: CopyConfig, seed: int, track_id: str) -> str:
+    """The copy that a song gets besides itself: one of `config.names`, or ``"orig"`` for none. Pure."""
     digest = hashlib.sha256(f"{NAME}:{seed}:{track_id}".encode()).digest()
     draw, choice = int.from_bytes(digest[:8]), int.from_bytes(digest[8:16])
-    if not config.copies or draw >= config.share * 2**64:
+    if not config.names or draw >= config.share * 2**64:
         return ORIGINAL
-    return config.copies[choice % len(config.copies)]
+    return config.names[choice % len(config.names)]
 
 
 def parse(name: str) -> Change:
@@ -116,9 +128,9 @@ def transpose_key(key: str, semitones: int) -> str:
     return f"{NOTES[(NOTES.index(tonic) + semitones) % 12]} {mode}"
 
 
-def balance_filters(config: AugmentationConfig, rng: np.random.Generator) -> tuple[FilterRecord, ...]:
+def balance_filters(config: BalanceConfig, rng: np.random.Generator) -> tuple[FilterRecord, ...]:
     """One draw of A.2's three filters, in the order in which they act; empty with probability ``1 - balance``."""
-    if rng.random() >= config.balance:
+    if rng.random() >= config.probability:
         return ()
     ranges = {
         "bass": (config.bass_gain, config.bass_frequency, config.bass_q),

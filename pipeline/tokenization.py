@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
 from pipeline.audio import apply_gain, loudness_gain_db, to_samples, to_seconds
-from pipeline.augmentation import AugmentationConfig, apply_filters, balance_filters
+from pipeline.augmentation import BalanceConfig, apply_filters, balance_filters
 from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, Codec, Codes
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.config import Config
 from pipeline.records.schema import FilterRecord, VariantRecord
 from pipeline.separation.stage import Stems
-from pipeline.types import Audio
+from pipeline.types import Audio, Seconds
 
 NAME, VERSION = "tokenization", 1
 Filters = tuple[FilterRecord, ...]
@@ -34,7 +34,6 @@ class TokenizationConfig(Config):
     variants: int = Field(default=4, ge=0)  # V, frequency-balanced copies of a train song; ours: >= 4
     loudness_rms: float = -16.0  # dBFS, over the song; paper 5.2
     loudness_peak: float = Field(default=-1.0, le=0)  # dBFS, never passed; paper 5.2
-    reference_seconds: PositiveFloat = 20.48  # s, length of a reference window; paper 5.2
     reference_hop_seconds: PositiveFloat = 10.24  # s, at most; architecture.md, shard contract
 
 
@@ -55,7 +54,7 @@ class Tokens:
 
 def tokenize(
     config: TokenizationConfig,
-    balance: AugmentationConfig,
+    balance: BalanceConfig,
     codec: Codec,
     conditioner: Conditioner,
     stems: Stems,
@@ -72,7 +71,7 @@ def tokenize(
     _check(stems)
     variants = config.variants if training else 0
     draws = {stream: _draws(balance, variants, seed, key, stream) for stream in ("accompaniment", "reference")}
-    spans = _windows(stems.accompaniment.length, config)
+    spans = _windows(stems.accompaniment.length, conditioner.spec.reference_seconds, config.reference_hop_seconds)
     vocal, vocal_gain = _level(stems.vocal, config)
     codes, songs = _each(stems.accompaniment, draws["accompaniment"], config, codec.encode)
     measure = partial(_vectors, conditioner, spans)
@@ -115,7 +114,7 @@ def _check(stems: Stems) -> None:
         raise ValueError(f"stems must be {SAMPLE_RATE} Hz and equally long, got {rates} Hz and {lengths} samples")
 
 
-def _draws(balance: AugmentationConfig, variants: int, seed: int, key: str, stream: str) -> list[Filters]:
+def _draws(balance: BalanceConfig, variants: int, seed: int, key: str, stream: str) -> list[Filters]:
     """The filters of each variant: none for the clean one, and for the draws that leave the song as it is."""
     draws: list[Filters] = [()]
     for variant in range(1, variants + 1):
@@ -140,9 +139,9 @@ def _each(
     return np.stack([done[filters][0] for filters in draws]), tuple(done[filters][1] for filters in draws)
 
 
-def _windows(length: int, config: TokenizationConfig) -> list[tuple[int, int]]:
+def _windows(length: int, window_seconds: Seconds, hop_seconds: Seconds) -> list[tuple[int, int]]:
     """Reference windows ``[start, stop)`` in samples; the last one ends with the song."""
-    window, hop = (to_samples(s, SAMPLE_RATE) for s in (config.reference_seconds, config.reference_hop_seconds))
+    window, hop = (to_samples(s, SAMPLE_RATE) for s in (window_seconds, hop_seconds))
     if length < window:
         return []
     starts = [*range(0, length - window, hop), length - window]

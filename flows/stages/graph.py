@@ -11,7 +11,7 @@ from functools import partial
 
 from flows.recipe import Recipe
 from flows.stages.context import Context, Rows, value_of
-from pipeline.augmentation import AugmentationConfig, plan
+from pipeline.augmentation import plan
 from pipeline.config import Config
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
@@ -126,7 +126,7 @@ def _copied(context: Context, track: CatalogRow, rows: Rows) -> bool:
     if not _admitted_with(context, track, rows, needed) or context.split(track) != "train":
         return False
     selected = value_of(rows, "selection", Verdict).stage == "stage2"
-    return selected and plan(context.recipe.augmentation, context.recipe.seed, track.track_id) != "orig"
+    return selected and plan(context.recipe.augmentation.copies, context.recipe.seed, track.track_id) != "orig"
 
 
 def _has_copy(context: Context, track: CatalogRow, rows: Rows) -> bool:
@@ -151,6 +151,6 @@ def _section(recipe: Recipe, path: str) -> object:
     value: object = recipe
     for name in path.split("."):
         value = getattr(value, name)
-    if not isinstance(value, Config | AugmentationConfig):
+    if not isinstance(value, Config):
         raise TypeError(f"recipe section {path!r} is not a Config")
     return value.model_dump(mode="json")

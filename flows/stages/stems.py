@@ -97,7 +97,7 @@ class AugmentationWorker:
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         recipe = self.context.recipe
-        name = plan(recipe.augmentation, recipe.seed, track.track_id)
+        name = plan(recipe.augmentation.copies, recipe.seed, track.track_id)
         copy = augment(
             kept_stems(self.context, rows["separation"]),
             value_of(rows, "structure", Structure),

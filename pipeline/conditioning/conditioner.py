@@ -31,6 +31,7 @@ class ConditionerSpec:
     weights_sha256: str
     licence: str
     width: int  # W
+    reference_seconds: float  # s of reference audio behind one vector
     joint_space: bool  # whether a text-audio cosine means anything
 
 

@@ -65,6 +65,7 @@ class EmbeddedConditioner:
             weights_sha256=hashlib.sha256("".join(hashes).encode()).hexdigest(),
             licence=f"{self._minilm.licence} (MiniLM), {MusiCNN.licence} (musicnn)",
             width=WIDTH,
+            reference_seconds=config.reference_seconds,
             joint_space=True,
         )
 

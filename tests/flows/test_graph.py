@@ -24,10 +24,11 @@ def changed(*overrides: str) -> set[str]:
         ("separation.backend=demucs", {"separation", "artifacts"} | LATER),
         ("annotation.threshold=0.2", {"annotation", "augmentation", "tokenization", "tokenization-copies"}),
         ("tokenization.variants=3", {"tokenization", "tokenization-copies"}),
-        ("augmentation.share=0.5", {"augmentation", "tokenization-copies"}),
+        ("augmentation.copies.share=0.5", {"augmentation", "tokenization-copies"}),
         ("build.workers=7", set()),
         ("training.seed=9", set()),
         ("seed=9", {"augmentation", "tokenization", "tokenization-copies"}),
+        ("augmentation.balance.probability=0.1", {"tokenization", "tokenization-copies"}),
     ],
 )
 def test_a_setting_reaches_what_reads_it(override: str, reached: set[str]) -> None:

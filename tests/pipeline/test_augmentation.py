@@ -8,7 +8,8 @@ from scipy.signal import freqz_sos
 
 from pipeline.augmentation import (
     ORIGINAL,
-    AugmentationConfig,
+    BalanceConfig,
+    CopyConfig,
     apply_filters,
     augment,
     balance_filters,
@@ -23,7 +24,8 @@ from pipeline.structure.stage import NOTES, Structure
 from pipeline.types import Audio, Section, Span
 
 RATE = 48_000
-CONFIG = AugmentationConfig()
+CONFIG = CopyConfig()
+BALANCE = BalanceConfig()
 CAPTIONS = ("A rock track at 120 BPM in C major with guitar, in a happy mood.",)
 SECONDS = 6.0
 
@@ -158,7 +160,7 @@ def test_a_fifth_of_the_songs_get_a_copy_and_all_eight_kinds_occur():
     names = [plan(CONFIG, 0, f"track-{i}") for i in range(5000)]
     copies = [name for name in names if name != ORIGINAL]
     assert len(copies) / len(names) == pytest.approx(0.2, abs=0.02)
-    counts = [copies.count(name) for name in CONFIG.copies]
+    counts = [copies.count(name) for name in CONFIG.names]
     assert sum(counts) == len(copies)
     assert min(counts) > 80  # 125 expected
 
@@ -167,13 +169,13 @@ def test_the_plan_depends_on_seed_and_track_alone():
     ids = [f"track-{i}" for i in range(200)]
     assert [plan(CONFIG, 1, i) for i in ids] == [plan(CONFIG, 1, i) for i in reversed(ids)][::-1]
     assert [plan(CONFIG, 1, i) for i in ids] != [plan(CONFIG, 2, i) for i in ids]
-    assert {plan(AugmentationConfig(share=0.0), 0, i) for i in ids} == {ORIGINAL}
-    assert ORIGINAL not in {plan(AugmentationConfig(share=1.0), 0, i) for i in ids}
+    assert {plan(CopyConfig(share=0.0), 0, i) for i in ids} == {ORIGINAL}
+    assert ORIGINAL not in {plan(CopyConfig(share=1.0), 0, i) for i in ids}
 
 
 def test_a_recipe_with_an_unknown_copy_is_refused():
     with pytest.raises(ValueError, match="augmentation"):
-        AugmentationConfig(copies=("faster",))
+        CopyConfig(names=("faster",))
 
 
 def gain_db(record: FilterRecord, frequency: float) -> float:
@@ -208,7 +210,7 @@ def test_treble_shelf_in_closed_form(gain, frequency, q):
 
 def test_every_draw_lies_in_the_papers_ranges_and_p_is_respected():
     rng = np.random.default_rng(0)
-    draws = [balance_filters(CONFIG, rng) for _ in range(2000)]
+    draws = [balance_filters(BALANCE, rng) for _ in range(2000)]
     active = [draw for draw in draws if draw]
     assert len(active) / len(draws) == pytest.approx(0.7, abs=0.03)
     ranges = {"bass": ((-5, -2), (80, 180), (0.6, 1.1)), "mid": ((1, 3), (1200, 2600), (0.6, 1.2))}
@@ -221,7 +223,7 @@ def test_every_draw_lies_in_the_papers_ranges_and_p_is_respected():
 
 
 def test_the_filters_act_one_after_the_other():
-    draw = balance_filters(AugmentationConfig(balance=1.0), np.random.default_rng(1))
+    draw = balance_filters(BalanceConfig(probability=1.0), np.random.default_rng(1))
     tone = np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE).astype(np.float32)[None]
     filtered = apply_filters(Audio(tone, RATE), draw).samples[0, RATE // 2 :]
     level = 20 * np.log10(np.sqrt(np.mean(filtered.astype(np.float64) ** 2)) * np.sqrt(2))

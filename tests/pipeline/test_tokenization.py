@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, rms_dbfs
-from pipeline.augmentation import AugmentationConfig, apply_filters
+from pipeline.augmentation import BalanceConfig, apply_filters
 from pipeline.codec.codec import SAMPLE_RATE, CodecSpec, Codes, token_count
 from pipeline.conditioning.conditioner import ConditionerSpec, Vectors
 from pipeline.separation.stage import Stems
 from pipeline.tokenization import TokenizationConfig, Tokens, slice_agreement, tokenize
 from pipeline.types import Audio
 
-BALANCE = AugmentationConfig()
+BALANCE = BalanceConfig()
 CAPTIONS = ("bright folk", "a calm song with guitar", "")
 
 
@@ -49,7 +49,7 @@ class EdgyCodec(LevelCodec):
 class MeanConditioner:
     """Width 4: two moments of the audio, its channels, its length; a text's length."""
 
-    spec = ConditionerSpec("mean", "", "CC0-1.0", width=4, joint_space=False)
+    spec = ConditionerSpec("mean", "", "CC0-1.0", width=4, reference_seconds=20.48, joint_space=False)
 
     def text(self, texts: Sequence[str]) -> Vectors:
         return np.array([[len(text), 0, 0, 1] for text in texts], np.float32)
@@ -121,7 +121,7 @@ def test_the_first_variant_is_clean_and_some_draws_are_not(song: Stems) -> None:
 
 def test_equal_draws_are_encoded_once(song: Stems) -> None:
     codec = LevelCodec()
-    config, never = TokenizationConfig(variants=5), AugmentationConfig(balance=0.0)
+    config, never = TokenizationConfig(variants=5), BalanceConfig(probability=0.0)
     tokenize(config, never, codec, MeanConditioner(), song, CAPTIONS, 0, "a", training=True)
     assert len(codec.heard) == 2
 
