@@ -57,6 +57,7 @@ def played_to(sample: Sample, run: TrainRun, folder: Path) -> np.ndarray:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_songs_are_learnt_by_heart_and_told_apart_by_their_vocals(tmp_path: Path) -> None:
     a, b = two_songs()
     dataset, run = write_dataset(tmp_path / "data", {"train-stage1": [[a, b]]}), recipe()
