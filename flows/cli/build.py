@@ -91,7 +91,7 @@ def why(
         table = Table("stage", "key", "verdict", "reason", "what it says", "seconds")
         if row.error:
             table.add_row("catalogue", "", "quarantined", row.error, escape(row.message), "")
-        for stage, key, told in ledger.story(row.track_id):
+        for stage, key, told in ledger.story(row.track_id, catalog.batch_of(row.track_id)):
             said = escape(told.message or told.values[:200])
             table.add_row(stage, key, told.status, escape(told.reason), said, f"{told.seconds:.2f}")
         out.print(table)

@@ -85,7 +85,7 @@ class Context:
 
 @lru_cache(maxsize=8)
 def _split_rule(root: Path, config: SplitConfig) -> SplitRule:
-    """The rule that the root's first build fixed; without one, the rule of an empty catalogue (everything is train)."""
+    """The rule that the root's first build fixed (`flows.tasks.catalogue`)."""
     return fix_splits(root, config, ())
 
 

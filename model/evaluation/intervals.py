@@ -52,9 +52,9 @@ def quartiles(values: Sequence[float]) -> Interval | None:
     return Interval(float(low), float(high))
 
 
-def judge(gap: float, interval: Interval | None, better: Better) -> Verdict:
-    """Verdict on ``ours - theirs`` and its interval: clear only where the interval leaves zero out."""
+def judge(gap: float, interval: Interval | None, better: Better, least: float = 0.0) -> Verdict:
+    """Verdict on ``ours - theirs``: clear only where its interval leaves zero out and the gap is at least `least`."""
     sign = 1.0 if better == "higher" else -1.0
-    if interval is None or interval.low <= 0 <= interval.high:
+    if interval is None or interval.low <= 0 <= interval.high or abs(gap) < least:
         return "unclear"
     return "beats" if sign * gap > 0 else "loses"

@@ -4,7 +4,7 @@ Conventions: all audio is 48 kHz and as long as the vocal. A metric that can't b
 silent) is absent from its mapping, never 0.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,14 +65,6 @@ class Reference:
     truth_chroma: chroma.Chromagram
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One accompaniment."""
-
-    values: Mapping[str, float]
-    embeddings: Embeddings
-
-
 def refer(vocal: Audio, truth: Audio, settings: EvaluationSettings) -> Reference:
     """Analyse the voice and the true accompaniment once for all systems."""
     return Reference(
@@ -85,8 +77,8 @@ def refer(vocal: Audio, truth: Audio, settings: EvaluationSettings) -> Reference
 
 def measure(
     accompaniment: Audio, reference: Reference, judges: Judges, settings: EvaluationSettings, seed: int
-) -> Measured:
-    """All per-song metrics of one accompaniment, and its embeddings."""
+) -> dict[str, float]:
+    """All per-song metrics of one accompaniment."""
     values = _timing(accompaniment, reference, settings, seed)
     similar = chroma.similarity(reference.truth_chroma, chroma.chromagram(accompaniment, settings.chroma))
     if similar is not None:
@@ -95,7 +87,7 @@ def measure(
     values |= {f"quality_{name}": float(value) for name, value in quality.scores.items()}
     values["quality_mean"] = float(quality.mean)
     values["singing_share"] = float(judges.singing_share(accompaniment))
-    return Measured(values, judges.embed(accompaniment))
+    return values
 
 
 def mix(vocal: Audio, accompaniment: Audio) -> Audio:

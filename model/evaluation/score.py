@@ -20,13 +20,14 @@ from model.evaluation import floors, results, rtf, summary
 from model.evaluation.frechet import Embeddings
 from model.evaluation.measures import Judges, measure, mix, refer
 from model.evaluation.nll import HeldOut
-from model.evaluation.results import Provenance, Results, SongResult
+from model.evaluation.results import Provenance, Results, SongResult, System
 from model.evaluation.settings import EvaluationSettings
 from pipeline.audio import decode, loudness_gain_db, to_samples, write
 from pipeline.codec.codec import SAMPLE_RATE, Codec
 from pipeline.errors import BadInput
 from pipeline.types import Audio
 
+POOLED: tuple[System, ...] = ("truth", "model", "random_codes", "codec")  # what the Fréchet distance compares
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 """Songs done, songs in all, what is being done."""
@@ -133,10 +134,9 @@ def _song(
     _keep(out_dir / "mixes" / f"{item.key}.flac", mix(vocal, played))
     systems = {"model": played, "truth": truth} | _bounds(index, items, vocal, truth, judges.codec, seed)
     reference = refer(vocal, truth, settings)
-    measured = {name: measure(audio, reference, judges, settings, seed) for name, audio in systems.items()}
-    values = {name: m.values for name, m in measured.items()}
+    values = {name: measure(audio, reference, judges, settings, seed) for name, audio in systems.items()}
     result = SongResult(item.key, item.text, seed, vocal.duration, seconds, values)
-    return _Song(result, {name: m.embeddings for name, m in measured.items()})
+    return _Song(result, {name: judges.embed(systems[name]) for name in POOLED})
 
 
 def _keep(path: Path, audio: Audio) -> None:
@@ -195,9 +195,9 @@ def _results(
     held_out: HeldOut | None,
 ) -> Results:
     systems = [song.result.systems for song in songs]
-    pools = {name: [song.embeddings[name] for song in songs] for name in ("truth", "model", "random_codes", "codec")}
+    pools = {name: [song.embeddings[name] for song in songs] for name in POOLED}
     factors = [rtf.factors(song.result.seconds, song.result.duration) for song in songs]
-    scores = summary.per_song_scores(systems, settings)
+    scores = summary.per_song_scores(systems, settings, judges.rater_name)
     scores += summary.frechet_scores(pools, settings, judges.embed.name)
     if held_out is not None:
         scores.append(summary.likelihood_score(held_out, settings))

@@ -30,6 +30,7 @@ class Metric:
     unit: str
     better: Better | None
     note: str = ""
+    resolution: float = 0.001  # a smaller gap is no difference, however certain
     of_truth: bool = True  # False where the true accompaniment is the reference itself
 
 
@@ -65,10 +66,11 @@ SINGING = Metric(
 )
 
 
-def per_song_scores(songs: Sequence[Systems], settings: EvaluationSettings) -> list[Score]:
+def per_song_scores(songs: Sequence[Systems], settings: EvaluationSettings, rater: str = "") -> list[Score]:
     """Every metric that is a mean over songs; metrics that no song could be measured on are left out."""
     names = dict.fromkeys(name for song in songs for name in song["model"] if name.startswith("quality_"))
-    quality = [Metric(n, _quality_label(n), QUALITY, "1..5", "higher") for n in names]
+    by = f"Rated by the backend {rater}." if rater else ""
+    quality = [Metric(n, _quality_label(n), QUALITY, "1..5", "higher", by, resolution=0.01) for n in names]
     metrics = (*PER_SONG, *quality, SINGING)
     return [mean_score(m, songs, settings) for m in metrics if any(m.name in song["model"] for song in songs)]
 
@@ -188,15 +190,17 @@ def _floors(metric: Metric, songs: Sequence[Systems], settings: EvaluationSettin
         both = [s for s in songs if metric.name in s["model"] and metric.name in s.get(system, {})]
         if both:
             ours, theirs = _column(both, "model", metric.name), _column(both, system, metric.name)
-            found.append(Floor(system, fmean(theirs), _paired(ours, theirs, metric.better, settings)))
+            found.append(
+                Floor(system, fmean(theirs), _paired(ours, theirs, metric.better, settings, metric.resolution))
+            )
     return tuple(found)
 
 
 def _paired(
-    ours: Sequence[float], theirs: Sequence[float], better: Better, settings: EvaluationSettings
+    ours: Sequence[float], theirs: Sequence[float], better: Better, settings: EvaluationSettings, least: float = 0.0
 ) -> intervals.Verdict:
     gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
-    return intervals.judge(fmean(gaps), _interval(gaps, settings), better)
+    return intervals.judge(fmean(gaps), _interval(gaps, settings), better, least)
 
 
 def _interval(values: Sequence[float], settings: EvaluationSettings) -> intervals.Interval | None:

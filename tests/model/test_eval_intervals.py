@@ -47,3 +47,4 @@ def test_verdicts() -> None:
     assert judge(-0.2, Interval(-0.3, -0.1), "lower") == "beats"
     assert judge(0.2, spanning, "higher") == "unclear"
     assert judge(0.2, None, "higher") == "unclear"
+    assert judge(1e-9, Interval(5e-10, 2e-9), "higher", least=0.001) == "unclear"
