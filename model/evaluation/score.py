@@ -20,14 +20,14 @@ from model.evaluation import floors, results, rtf, summary
 from model.evaluation.frechet import Embeddings
 from model.evaluation.measures import Judges, measure, mix, refer
 from model.evaluation.nll import HeldOut
-from model.evaluation.results import Provenance, Results, SongResult, System
+from model.evaluation.results import Provenance, Results, SongResult
 from model.evaluation.settings import EvaluationSettings
 from pipeline.audio import decode, loudness_gain_db, to_samples, write
 from pipeline.codec.codec import SAMPLE_RATE, Codec
 from pipeline.errors import BadInput
 from pipeline.types import Audio
 
-POOLED: tuple[System, ...] = ("truth", "model", "random_codes", "codec")  # what the Fréchet distance compares
+POOLED = ("truth", "model", "random_codes", "codec")  # what the Fréchet distance compares
 logger = logging.getLogger(__name__)
 Progress = Callable[[int, int, str], None]
 """Songs done, songs in all, what is being done."""

@@ -69,8 +69,8 @@ SINGING = Metric(
 def per_song_scores(songs: Sequence[Systems], settings: EvaluationSettings, rater: str = "") -> list[Score]:
     """Every metric that is a mean over songs; metrics that no song could be measured on are left out."""
     names = dict.fromkeys(name for song in songs for name in song["model"] if name.startswith("quality_"))
-    by = f"Rated by the backend {rater}." if rater else ""
-    quality = [Metric(n, _quality_label(n), QUALITY, "1..5", "higher", by, resolution=0.01) for n in names]
+    notes = {"quality_mean": f"Rated by the backend {rater}."} if rater else {}
+    quality = [Metric(n, _quality_label(n), QUALITY, "1..5", "higher", notes.get(n, ""), 0.01) for n in names]
     metrics = (*PER_SONG, *quality, SINGING)
     return [mean_score(m, songs, settings) for m in metrics if any(m.name in song["model"] for song in songs)]
 
