@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from uuid import uuid4
 
-import fsspec
 import numpy as np
 import soundfile
 import soxr
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.config import Config
 from pipeline.errors import BadInput
@@ -108,8 +109,8 @@ def _source(uri: str, limits: DecodeLimits) -> BinaryIO:
 
     In memory, because a network error must be raised here and not be swallowed in libsndfile's callbacks.
     """
-    filesystem, path = fsspec.core.url_to_fs(uri)
-    local = isinstance(filesystem, fsspec.implementations.local.LocalFileSystem)
+    filesystem, path = url_to_fs(uri)
+    local = isinstance(filesystem, LocalFileSystem)
     try:
         size = filesystem.size(path) if filesystem.isfile(path) else None
         if size is None and filesystem.isdir(path):

@@ -8,7 +8,9 @@ forms a pattern that a real vocal imprints on the accompaniment and an unrelated
 the accompaniment's pattern on the vocal's is the leak. Five mixes of real voices with real bands, a known part of the
 voice added to the accompaniment, true stems and Spleeter's: -10 dB read as -10.0 to -10.8, -15 as -14.8 to -18.9,
 nothing added as -28 or less, so that readings below -20 only mean "little". An instrument in unison with the voice
-reads as a leak.
+reads as a leak. What the separator missed altogether leaves no trace in the vocal stem to compare with; for that, the
+detection stage's model listens to the accompaniment. On seven rendered songs it heard singing in 0 to 3 % of the
+accompaniments that separation had improved by 8 dB of SDR, and in 11 to 37 % of those improved by 2 to 5.
 """
 
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from pipeline.audio import as_stereo, resample
 from pipeline.config import Config
+from pipeline.detection.stage import DetectionConfig, build
 from pipeline.separation.stage import Stems
 from pipeline.types import Audio, Samples
 
@@ -36,6 +39,8 @@ class ArtifactConfig(Config):
     max_vocal_leak: float = -12.0  # dB; well inside what is read rightly, see above; the height itself not swept
     max_accompaniment_leak: float = -15.0  # dB, in the quietest twentieth of the vocal; not swept
     max_reconstruction: float = -60.0  # dB of the mixture; 16-bit storage alone stays below -80
+    max_accompaniment_singing: float = 0.25  # share of time; between the two groups above, nearer the worse
+    detection: DetectionConfig = DetectionConfig()  # who listens for it
     silence: float = -40.0  # dB under the mixture's RMS, in half a second: a stem counts as silent there; not swept
     max_vocal_silent: float = 0.9  # share; a song with less singing trains nothing; not swept
     max_accompaniment_silent: float = 0.5  # share; more is a cappella; not swept
@@ -49,6 +54,7 @@ class Artifacts:
     vocal_silent_share: float  # 0..1
     accompaniment_silent_share: float  # 0..1
     reasons: tuple[str, ...]  # empty = keep
+    accompaniment_singing: float = 0.0  # share of time with singing heard in the accompaniment, 0..1
 
     @property
     def keep(self) -> bool:
@@ -56,10 +62,14 @@ class Artifacts:
 
 
 class ArtifactCheck:
-    name, version, backend, weights_sha256, licence = "artifacts", 1, "signal", "", "Apache-2.0"
+    name, version = "artifacts", 1
 
     def __init__(self, config: ArtifactConfig) -> None:
+        """Load the listener; `BackendUnavailable` if its package or weights are missing."""
         self.config = config
+        self._detector = build(config.detection)
+        self.backend = f"signal+{self._detector.backend}"
+        self.weights_sha256, self.licence = self._detector.weights_sha256, self._detector.licence
 
     def __call__(self, mixture: Audio, stems: Stems) -> Artifacts:
         """Measure and judge; `ValueError` if the stems differ in rate or length."""
@@ -76,27 +86,26 @@ class ArtifactCheck:
             _silent_share(vocal, floor),
             _silent_share(accompaniment, floor),
         )
-        return Artifacts(*measured, reasons=self._reasons(*measured))
+        singing = self._detector(accompaniment).singing
+        return Artifacts(*measured, reasons=self._reasons(*measured, singing), accompaniment_singing=singing)
 
-    def _reasons(self, vocal: float, band: float, rebuilt: float, no_vocal: float, no_band: float) -> tuple[str, ...]:
+    def _reasons(self, vocal: float, band: float, rebuilt: float, *shares: float) -> tuple[str, ...]:
         c = self.config
-        checks = [
-            (vocal > c.max_vocal_leak, f"vocal in the accompaniment: {vocal:.1f} dB, limit {c.max_vocal_leak}"),
-            (
-                band > c.max_accompaniment_leak,
-                f"accompaniment in the vocal: {band:.1f} dB, limit {c.max_accompaniment_leak}",
-            ),
-            (
-                rebuilt > c.max_reconstruction,
-                f"stems miss the mixture by {rebuilt:.1f} dB, limit {c.max_reconstruction}",
-            ),
-            (no_vocal > c.max_vocal_silent, f"vocal silent for {no_vocal:.0%}, limit {c.max_vocal_silent:.0%}"),
-            (
-                no_band > c.max_accompaniment_silent,
-                f"accompaniment silent for {no_band:.0%}, limit {c.max_accompaniment_silent:.0%}",
-            ),
+        levels = [
+            ("vocal in the accompaniment", vocal, c.max_vocal_leak),
+            ("accompaniment in the vocal", band, c.max_accompaniment_leak),
+            ("stems miss the mixture", rebuilt, c.max_reconstruction),
         ]
-        return tuple(text for hit, text in checks if hit)
+        limits = (c.max_vocal_silent, c.max_accompaniment_silent, c.max_accompaniment_singing)
+        names = ("vocal silent", "accompaniment silent", "singing in the accompaniment")
+        return (
+            *(f"{name}: {value:.1f} dB, limit {limit} dB" for name, value, limit in levels if value > limit),
+            *(
+                f"{name}: {value:.0%} of the time, limit {limit:.0%}"
+                for name, value, limit in zip(names, shares, limits, strict=True)
+                if value > limit
+            ),
+        )
 
 
 def vocal_leak(vocal: Samples, accompaniment: Samples) -> float:

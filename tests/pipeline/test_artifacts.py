@@ -1,8 +1,11 @@
 """Known bleed is measured as what it is, more bleed never reads as less, and each fault has its own reason."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pipeline.audio import decode
 from pipeline.separation.artifacts import FLOOR_DB, ArtifactCheck, ArtifactConfig, Artifacts
 from pipeline.separation.stage import Stems
 from pipeline.types import Audio
@@ -95,6 +98,22 @@ def test_each_fault_has_its_reason() -> None:
         assert not found.keep
         assert [text for text in found.reasons if text.startswith(reason)], (reason, found)
     assert len(faults["vocal silent"].reasons) == 1
+
+
+def test_nobody_is_heard_singing_in_a_band() -> None:
+    assert check(VOICE, BAND).accompaniment_singing == 0
+
+
+@pytest.mark.songs
+def test_a_voice_that_was_missed_is_heard(tmp_path: Path) -> None:
+    from pipeline.songs.render import render_song
+
+    song = render_song(77, tmp_path, (40.0, 60.0))
+    mixture, vocal, accompaniment = (decode(str(path)) for path in (song.mix, song.vocal, song.accompaniment))
+    silence = Audio(np.zeros_like(mixture.samples), mixture.sample_rate)
+    assert CHECK(mixture, Stems(vocal, accompaniment)).keep
+    missed = CHECK(mixture, Stems(silence, mixture))
+    assert [reason for reason in missed.reasons if reason.startswith("singing in the accompaniment")]
 
 
 def test_silent_shares() -> None:

@@ -2,12 +2,14 @@
 
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.audio import decode
 from pipeline.detection.omnivad import join
 from pipeline.detection.stage import DetectionConfig, Detector, build, classify
 from pipeline.errors import BackendUnavailable
@@ -97,3 +99,14 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "pipeline.detection.omnivad")
     with pytest.raises(BackendUnavailable, match="'omnivad' can't be imported"):
         build(CONFIG)
+
+
+@pytest.mark.songs
+def test_rendered_files_get_their_kind(detector: Detector, tmp_path: Path) -> None:
+    from pipeline.songs.render import render_instrumental, render_song, render_speech
+
+    song = render_song(77, tmp_path, (40.0, 60.0))
+    assert detector(decode(str(song.mix))).kind == "song"
+    assert detector(decode(str(song.accompaniment))).kind == "instrumental"
+    assert detector(decode(str(render_speech(77, tmp_path, (40.0, 60.0)).mix))).kind == "speech"
+    assert detector(decode(str(render_instrumental(77, tmp_path, (40.0, 60.0)).mix))).kind == "instrumental"
