@@ -33,8 +33,8 @@ class SplitConfig(Config):
     """How many songs are held out, of those in the catalog at the first build."""
 
     seed: int = 0
-    val_fraction: float = Field(0.01, ge=0, lt=1)  # of all songs; ours
-    test_fraction: float = Field(0.01, ge=0, lt=1)  # of all songs; the paper holds out 1,000 of some 70,000
+    val_fraction: float = Field(0.01, ge=0, lt=1)  # of the songs that no manifest places; ours
+    test_fraction: float = Field(0.01, ge=0, lt=1)  # of the same; the paper holds out 1,000 of some 70,000
     min_val: int = Field(1, ge=0)  # songs; ours
     min_test: int = Field(1, ge=0)  # songs; ours
 
@@ -59,9 +59,10 @@ class SplitRule:
 def fix_splits(root: Path, config: SplitConfig, rows: Sequence[CatalogRow]) -> SplitRule:
     """The rule of this root: the first call chooses it on the usable songs in `rows` and keeps it for good.
 
-    It lies in ``catalog/splits.json``. Each held-out split gets at least max(its minimum, its fraction of the songs),
-    less what manifests gave it already; an artist's songs move together, so it may get more. `SplitError` where no song
-    would be left to train on (nothing is written), and where the root's splits were fixed by another config.
+    It lies in ``catalog/splits.json``. Each held-out split gets its fraction of the songs that no manifest places, or
+    more where its minimum, less what manifests gave it, asks for more; an artist's songs move together, so it may get
+    more still. `SplitError` where no song would be left to train on (nothing is written), and where the root's splits
+    were fixed by another config.
     """
     path = root / "catalog" / "splits.json"
     asked = config.model_dump_json()
@@ -78,8 +79,8 @@ def _choose(config: SplitConfig, rows: Sequence[CatalogRow], asked: str) -> Spli
     free = sorted(_place(config.seed, row) for row in songs if not row.split)
     places = [(place, len(list(group))) for place, group in groupby(free)]
     given = {split: sum(row.split == split for row in songs) for split in _GIVEN}
-    want_test = max(config.min_test, ceil(config.test_fraction * len(songs))) - given["test"]
-    want_val = max(config.min_val, ceil(config.val_fraction * len(songs))) - given["val"]
+    want_test = max(config.min_test - given["test"], ceil(config.test_fraction * len(free)))
+    want_val = max(config.min_val - given["val"], ceil(config.val_fraction * len(free)))
     test = _groups_for(places, want_test)
     val = test + _groups_for(places[test:], want_val)
     if val > len(places) or (val == len(places) and not given["train"]):

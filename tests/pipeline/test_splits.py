@@ -68,7 +68,7 @@ def test_an_artist_is_never_torn_apart(tmp_path):
 
 def test_the_manifest_comes_first_and_counts(tmp_path):
     songs = [song(0, split="test"), song(1, split="test"), song(2, split="val"), *(song(n) for n in range(3, 20))]
-    rule = fix_splits(tmp_path, SplitConfig(min_test=2, min_val=2), songs)
+    rule = fix_splits(tmp_path, SplitConfig(test_fraction=0, val_fraction=0, min_test=2, min_val=2), songs)
     assert [rule.split_of(row) for row in songs[:3]] == ["test", "test", "val"]
     assert count(rule, songs) == {"test": 2, "val": 2, "train": 16}
 
@@ -100,3 +100,9 @@ def test_a_fixed_rule_is_not_changed_in_silence(tmp_path):
     fix_splits(tmp_path, SplitConfig(), songs)
     with pytest.raises(SplitError, match="another root"):
         fix_splits(tmp_path, SplitConfig(seed=1), songs)
+
+
+def test_a_manifest_that_places_every_song_is_not_asked_for_more(tmp_path):
+    songs = [song(0, split="test"), song(1, split="val"), *(song(n, split="train") for n in range(2, 9))]
+    rule = fix_splits(tmp_path, SplitConfig(test_fraction=0.25, val_fraction=0.1), songs)
+    assert count(rule, songs) == {"test": 1, "val": 1, "train": 7}
