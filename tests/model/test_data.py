@@ -89,6 +89,7 @@ def test_a_restart_draws_what_the_undisturbed_run_draws() -> None:
     assert rows_of([micro_batches(samples, rows=2, first=6)[0]]) == rows_of([micro_batches(samples, rows=2)[3]])
 
 
+@pytest.mark.enable_socket  # workers hand tensors over through unix sockets
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes_change_nothing() -> None:
     data = micro_batches(songs(), rows=2)
