@@ -19,10 +19,11 @@ HOP = 512  # samples
 FRAME = HOP / SAMPLE_RATE  # s
 CHROMA_HOP = 1024  # samples; harmony changes slowly, and the constant-Q transform is the dear part
 BASS = 150.0  # Hz; kick drum and bass lie below
-BINS_PER_OCTAVE = 12  # of the constant-Q transform; more would blur time threefold
 CQT_SAMPLES = 65_536  # samples; the least that the transform's lowest octave takes without a warning
 LOWEST = 65.41  # Hz, C2; notes below last too long in the transform to be placed in time
 OCTAVES = 6  # up to C8
+BASS_LOWEST = 32.70  # Hz, C1
+BASS_OCTAVES = 3
 TUNING_SAMPLES = 60 * SAMPLE_RATE  # a recording has one tuning: its middle minute tells it
 TIMBRES = 13  # MFCCs, the level left out
 FLOOR_DB = -80.0  # below the loudest frame
@@ -38,6 +39,7 @@ class Frames:
     onset: Array  # [F] strength of note starts, >= 0
     bass_onset: Array  # [F] the same below 150 Hz
     chroma: Array  # [F, 12] energy per pitch class, C first, >= 0
+    bass_chroma: Array  # [F', 12] the same of C1 to B3, one frame per 46 ms
     timbre: Array  # [F, 13] MFCCs 1..13
     level: Array  # [F] dB under the loudest frame, -80..0
     duration: Seconds
@@ -56,6 +58,7 @@ def analyse(audio: Audio) -> Frames:
             np.float64
         ),
         chroma=_chroma(signal, decibels.shape[1]),
+        bass_chroma=_bass_chroma(signal),
         timbre=librosa.feature.mfcc(S=decibels, n_mfcc=TIMBRES + 1)[1:].T.astype(np.float64),
         level=level.astype(np.float64),
         duration=audio.duration,
@@ -70,20 +73,30 @@ def synchronise(values: Array, grid: Array) -> Array:
 
 
 def _chroma(signal: NDArray[np.float32], frames: int) -> Array:
-    """``[F, 12]`` at the common frame rate, tuned to the recording."""
+    """``[F, 12]`` at the common frame rate; twelve bins an octave, since more would blur time threefold."""
+    chroma = _constant_q(signal, LOWEST, OCTAVES, bins_per_octave=12)
+    doubled = np.repeat(chroma, CHROMA_HOP // HOP, axis=0)[:frames]
+    return np.pad(doubled, ((0, max(0, frames - len(doubled))), (0, 0)), mode="edge")
+
+
+def _bass_chroma(signal: NDArray[np.float32]) -> Array:
+    """``[F', 12]``; finer bins, since bass notes lie close together and their time doesn't matter."""
+    return _constant_q(signal, BASS_LOWEST, BASS_OCTAVES, bins_per_octave=36)
+
+
+def _constant_q(signal: NDArray[np.float32], lowest: float, octaves: int, bins_per_octave: int) -> Array:
     padded = np.pad(signal, (0, max(0, CQT_SAMPLES - len(signal))))
     chroma = librosa.feature.chroma_cqt(
         y=padded,
         sr=SAMPLE_RATE,
         hop_length=CHROMA_HOP,
         norm=None,
-        tuning=_tuning(padded),
-        bins_per_octave=BINS_PER_OCTAVE,
-        fmin=LOWEST,
-        n_octaves=OCTAVES,
-    ).T
-    doubled = np.repeat(chroma, CHROMA_HOP // HOP, axis=0)[:frames]
-    return np.pad(doubled, ((0, frames - len(doubled)), (0, 0)), mode="edge").astype(np.float64)
+        tuning=_tuning(padded) * bins_per_octave / 12,
+        bins_per_octave=bins_per_octave,
+        fmin=lowest,
+        n_octaves=octaves,
+    )
+    return np.asarray(chroma.T[: -(-len(signal) // CHROMA_HOP)], dtype=np.float64)
 
 
 def _tuning(signal: NDArray[np.float32]) -> float:
@@ -94,4 +107,4 @@ def _tuning(signal: NDArray[np.float32]) -> float:
     if not pitched.any():
         return 0.0
     strong = pitched & (strengths >= np.median(strengths[pitched]))
-    return float(librosa.pitch_tuning(pitches[strong], bins_per_octave=BINS_PER_OCTAVE))
+    return float(librosa.pitch_tuning(pitches[strong], bins_per_octave=12))

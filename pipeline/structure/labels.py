@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.structure.features import Array
 from pipeline.types import Label
 
-SAME = 0.5  # mean centred chroma cosine of two sections that count as repetitions; ours
+SAME = 0.4  # mean centred chroma cosine of two sections that count as repetitions; swept on 26 songs that we rendered
 VOICED = 0.2  # share of a section with voice that makes it a sung one; ours
 QUIET_DB = -50.0  # dB under the loudest moment; a section below is silence; ours
 LATE = 0.5  # share of the song after which a part heard once is a bridge; ours
