@@ -6,12 +6,14 @@ Written from the ledger alone and without dates, so the same build writes the sa
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from math import isnan
 
 from jinja2 import Environment, StrictUndefined
 
 from flows.funnel import StageCount
 from flows.shards import tracks
-from flows.stages.context import Context
+from flows.stages.context import Context, Rows, value_of
+from flows.stages.tokens import TokenFacts
 from pipeline.records.schema import SCHEMA_VERSION
 
 LIMITS = {
@@ -38,8 +40,20 @@ def card(context: Context, counts: Sequence[StageCount], samples: Mapping[str, i
         hours=sum(track.duration for track in songs) / 3600,
         licences=Counter(track.licence for track in songs),
         counts=counts,
+        agreement=_agreement(context),
         limits=[line for backend, line in LIMITS.items() if backend in used],
     )
+
+
+def _agreement(context: Context) -> float | None:
+    """Mean share of codes that a slice has in common with the encoding of the cropped audio; None without codes."""
+    told = [value_of(rows, "tokenization", TokenFacts).slice_agreement for _, rows in tracks(context) if _coded(rows)]
+    known = [share for share in told if not isnan(share)]
+    return sum(known) / len(known) if known else None
+
+
+def _coded(rows: Rows) -> bool:
+    return "tokenization" in rows and rows["tokenization"].status == "ok"
 
 
 def _size(samples: int) -> str:

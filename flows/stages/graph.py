@@ -12,6 +12,7 @@ from functools import partial
 from flows.recipe import Recipe
 from flows.stages.context import Context, Rows, value_of
 from pipeline.augmentation import plan
+from pipeline.codec.codec import weights_sha256
 from pipeline.config import Config
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
@@ -24,6 +25,7 @@ class Settings(Config):
 
     sections: Mapping[str, object]
     seed: int | None = None
+    codec_weights: str = ""  # sha256, where the stage makes codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,11 @@ class Node:
 
     def settings(self, recipe: Recipe) -> Settings:
         sections = {name: _section(recipe, name) for name in self.sections}
-        return Settings(sections=sections, seed=recipe.seed if self.random else None)
+        return Settings(
+            sections=sections,
+            seed=recipe.seed if self.random else None,
+            codec_weights=weights_sha256(recipe.codec) if "codec" in self.sections else "",
+        )
 
 
 LISTENING, STEMS, TOKENS = (f"flows.stages.{name}" for name in ("listening", "stems", "tokens"))

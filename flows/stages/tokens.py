@@ -15,7 +15,9 @@ from pipeline.selection import Verdict, passes_gate, select
 from pipeline.separation.artifacts import Artifacts
 from pipeline.separation.stage import Stems
 from pipeline.structure.stage import Structure
-from pipeline.tokenization import tokenize
+from pipeline.tokenization import slice_agreement, tokenize
+
+CROP_TOKENS, CROPS = 256, 2  # of each song, encoded apart to see how far slices of its codes agree; ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class TokenFacts:
 
     name: str  # orig, or the augmentation
     samples_48k: int
+    slice_agreement: float  # share of codes that slices have in common with encoded crops; NaN for a short song
     vocal_gain_db: float
     accompaniment_variants: tuple[VariantRecord, ...]
     reference_variants: tuple[VariantRecord, ...]
@@ -97,6 +100,7 @@ class TokenizationWorker:
         facts = TokenFacts(
             name=name,
             samples_48k=stems.vocal.length,
+            slice_agreement=slice_agreement(self.codec, stems.accompaniment, CROP_TOKENS, CROPS, recipe.seed),
             vocal_gain_db=tokens.vocal_gain_db,
             accompaniment_variants=tokens.accompaniment_variants,
             reference_variants=tokens.reference_variants,

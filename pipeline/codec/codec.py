@@ -4,8 +4,10 @@ Conventions: codes are uint16 in ``[0, 16384)``; a file of ``n`` samples at 48 k
 window phases (codecs without windows have one).
 """
 
+import hashlib
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -56,6 +58,18 @@ class Codec(Protocol):
 
     def decode(self, codes: Codes) -> Audio:
         """Stereo 48 kHz audio of exactly ``T * 1920`` samples for codes ``[T]``; same codes, same audio."""
+
+
+SHIPPED = Path(__file__).parent / "weights" / "embedded.safetensors"
+
+
+def weights_sha256(config: CodecConfig) -> str:
+    """Hash of the weights that `build` would load, without loading them; `BackendUnavailable` if they are missing."""
+    path = Path(config.weights) if config.weights else SHIPPED
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BackendUnavailable(f"codec weights {path} can't be read: {error}; set codec.weights") from error
 
 
 BACKENDS = {"embedded": "pipeline.codec.embedded:build"}

@@ -18,14 +18,13 @@ from safetensors.torch import save_file
 from pipeline.audio import as_stereo, resample
 from pipeline.codec import mel
 from pipeline.codec.codebook import Codebook
-from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, CodecConfig, CodecSpec, Codes, token_count
+from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, SHIPPED, CodecConfig, CodecSpec, Codes, token_count
 from pipeline.codec.decoder import Decoder
 from pipeline.codec.vocoder import synthesise
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Samples
 
 FORMAT = "backline-embedded-codec-1"
-SHIPPED = Path(__file__).parent / "weights" / "embedded.safetensors"
 DECODER = "decoder."  # prefix of the network's tensors in the file
 
 
