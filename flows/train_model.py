@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,11 @@ from prefect.artifacts import create_markdown_artifact
 from pydantic import Field
 
 from flows.recipe import load_recipe
+from model import checkpoint
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
-RESUME_ME = 75  # EX_TEMPFAIL of sysexits.h: the trainer was told to stop, saved, and wants to go on
 STOP_SECONDS = 240  # a step and a checkpoint; below Kubernetes' 300 s grace in infra/
 
 
@@ -49,37 +50,43 @@ def train_model(train: TrainParameters) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     run_file = out / "train_run.json"
     run_file.write_text(recipe.train_run().model_dump_json(indent=1), encoding="utf-8")
-    launch(command(train, run_file, out))
-    create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{out / 'final'}`.")
+    final = launch(command(train, run_file, out), out)
+    create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{final}`.")
     return out
 
 
 @task(name="accelerate-launch", persist_result=True, retries=2, retry_delay_seconds=10)
-def launch(words: list[str]) -> int:
-    """Run the trainer; SIGTERM to this process reaches it, and a retry resumes from its newest checkpoint."""
+def launch(words: list[str], out: Path) -> Path:
+    """Run the trainer; a stop of this process reaches it, and a retry resumes from its newest checkpoint."""
     logger.info("running %s", " ".join(words))
-    process = subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())})
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "PASSIVE"}
+    process = subprocess.Popen(
+        words, env=environment, start_new_session=True
+    )  # a group: the launcher forwards no signal
     try:
         code = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(STOP_SECONDS)
-    if code == RESUME_ME:
-        raise TrainingFailedError("the trainer was stopped and saved a checkpoint; run the same command to resume")
-    if code != 0:
-        raise TrainingFailedError(
-            f"the trainer ended with exit code {code}; its log is above; the same command resumes the run"
-        )
-    return code
+    except BaseException:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(STOP_SECONDS)
+        raise
+    final = out / "final"
+    if code == 0 and checkpoint.complete(final):
+        return final
+    newest = checkpoint.latest(out)
+    raise TrainingFailedError(
+        f"the trainer ended with exit code {code} and did not finish; its log is above; the same command resumes "
+        f"{f'from {newest}' if newest else 'from the start: there is no checkpoint yet'}"
+    )
 
 
 def command(train: TrainParameters, run_file: Path, out: Path) -> list[str]:
     """The `accelerate launch` line of a run, to be shown and to be run."""
-    words = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", str(train.processes)]
+    words = [sys.executable, "-m", "accelerate.commands.launch"]
     if train.accelerate_config:
         words += ["--config_file", train.accelerate_config]
     else:
-        words += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        words += [] if torch.cuda.is_available() else ["--cpu"]
+        words += ["--num_machines", "1", "--num_processes", str(train.processes), "--mixed_precision", "no"]
+        words += ["--dynamo_backend", "no"]
+        words += ["--multi_gpu"] if train.processes > 1 else []  # its launcher; gloo where there is no GPU
+        words += [] if torch.cuda.is_available() or train.processes > 1 else ["--cpu"]
     return [*words, "--module", "model.train", "--run", str(run_file), "--dataset", train.dataset, "--out", str(out)]

@@ -85,7 +85,7 @@ def test_launchers_name_modules_and_options_of_the_trainer() -> None:
 
 
 def test_slurm_script_is_valid_bash_and_requeues_on_the_trainers_code() -> None:
-    from flows.train_model import RESUME_ME
+    from model.stopping import RESUME_ME
 
     script = INFRA / "slurm" / "train.sbatch"
     subprocess.run(["bash", "-n", str(script)], check=True)
