@@ -27,8 +27,10 @@ model: {layers: 2, width: 64, heads: 2, kv_heads: 1, head_dim: 32, ffn: 96}
 evaluation: {nll: {draws: 1}, warmup_seconds: 0.0, bootstrap_draws: 100}
 training:
   stages:
-    - {name: stage1, split: train-stage1, crop_tokens: 64, steps: 6, batch_size: 2, accumulation: 1, learning_rate: 3.0e-3, warmup_steps: 1}
-    - {name: stage2, split: train-stage2, crop_tokens: 128, steps: 3, batch_size: 2, accumulation: 1, learning_rate: 1.0e-3, warmup_steps: 1}
+    - {name: stage1, split: train-stage1, crop_tokens: 64, steps: 6, accumulation: 1, learning_rate: 3.0e-3,
+       warmup_steps: 1}
+    - {name: stage2, split: train-stage2, crop_tokens: 128, steps: 3, accumulation: 1, learning_rate: 1.0e-3,
+       warmup_steps: 1}
 """
 
 
