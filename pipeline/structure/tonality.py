@@ -8,9 +8,9 @@ import numpy as np
 from pipeline.structure.features import Array
 from pipeline.structure.stage import NOTES
 
-# Bass notes are mostly roots, which tell a minor key from its relative major: on 23 rendered songs the bass alone found
-# 17 keys; more than this weight of the other notes found 15 to 16.
-ALL_WEIGHT = 0.25
+# Weight of all notes beside the bass, whose notes are mostly roots and tell a minor key from its relative major.
+# Weights from 0 to 2 found 36 to 39 keys of 50 rendered songs, all notes without the bass 35.
+ALL_WEIGHT = 1.0
 # Krumhansl and Kessler 1982, probe-tone ratings from the tonic upwards.
 PROFILES = {
     "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
