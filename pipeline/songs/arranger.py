@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pipeline.songs.score import BEATS_PER_BAR, Part, Score, stream
-from pipeline.songs.styles import STYLES, Drums, Player, Style, texture
+from pipeline.songs.styles import Drums, Instrument, Player, Style, styles, texture
 from pipeline.songs.theory import Chord, nearest
 
 STEPS = 16  # a bar
@@ -59,15 +59,14 @@ class Arranger:
 
     def __init__(self, score: Score) -> None:
         self.score = score
-        self.style: Style = STYLES[score.style]
+        self.style: Style = styles()[score.style]
         self.rng = stream(score.seed, "band")
         self.step = score.seconds(BEATS_PER_BAR) / STEPS
 
     def tracks(self) -> tuple[Track, ...]:
-        """One track per instrument that plays at all; the first is the drums where the style has them."""
-        lines = [self._bass(), *(self._player(player) for player in self.style.players), self._lead()]
-        if self.style.drums is not None:
-            lines.insert(0, self._drums(self.style.drums))
+        """One track per instrument that plays at all, drums and bass first."""
+        chords = (self._player(player) for player in self.style.players)
+        lines = [self._drums(self.style.drums), self._bass(), *chords, self._lead()]
         return tuple(line.track() for line in lines if line.strikes)
 
     def _time(self, bar: int, step: float) -> float:
@@ -81,8 +80,8 @@ class Arranger:
     def _choose(self, patterns: tuple[str, ...]) -> str:
         return patterns[int(self.rng.integers(len(patterns)))]
 
-    def _named(self, names: tuple[tuple[int, str], ...]) -> tuple[int, str]:
-        return names[int(self.rng.integers(len(names)))]
+    def _one_of(self, choices: tuple[Instrument, ...]) -> Instrument:
+        return choices[int(self.rng.integers(len(choices)))]
 
     def _hit(self, line: Line, bar: int, step: float, steps: float, pitch: int, velocity: int) -> None:
         start = self._time(bar, step)
@@ -117,14 +116,14 @@ class Arranger:
                 self._hit(line, bar, step, 1, key, self._touch(0.6 + 0.35 * place, part.energy))
 
     def _bass(self) -> Line:
-        program, name = self._named(self.style.bass)
-        line = Line(name, program, -2.0, 0.0)
+        chosen = self._one_of(self.style.bass)
+        line = Line(chosen.name, chosen.program, -2.0, 0.0)
         for part in self.score.parts:
             pattern = self._choose(self.style.bass_patterns[texture(part.energy)])
             for index, chord in enumerate(part.chords):
                 bar = part.start_bar + index
                 last = bar == self.score.bars - 1
-                following = self.score.chord_at((bar + 1) * BEATS_PER_BAR - 0.0) if not last else chord
+                following = self.score.chord_at((bar + 1) * BEATS_PER_BAR) if not last else chord
                 self._bass_bar(line, bar, chord, following, "R" + "-" * 15 if last else pattern, part.energy)
         return line
 
@@ -148,15 +147,15 @@ class Arranger:
         return next(p for p in range(target - 1, target - 4, -1) if p % 12 in self.score.key.scale)
 
     def _player(self, player: Player) -> Line:
-        program, name = self._named(player.names)
+        chosen = self._one_of(player.choices)
         side = player.pan * float(self.rng.choice([-1.0, 1.0]))
-        line = Line(name, program, player.level + float(self.rng.uniform(-1.5, 1.5)), side)
+        line = Line(chosen.name, chosen.program, player.level + float(self.rng.uniform(-1.5, 1.5)), side)
         patterns = {part.label: self._choose(player.patterns) for part in self.score.parts}
         for part in (part for part in self.score.parts if part.energy >= player.enters):
             centre = 58 + 12 * player.octave
             for index, chord in enumerate(part.chords):
                 voicing = _voicing(chord, centre)
-                centre = int(round(0.7 * float(np.mean(voicing)) + 0.3 * (58 + 12 * player.octave)))
+                centre = round(0.7 * float(np.mean(voicing)) + 0.3 * (58 + 12 * player.octave))
                 bar = part.start_bar + index
                 if bar == self.score.bars - 1:
                     self._strum(line, bar, 0, 15, voicing, part.energy)
@@ -183,12 +182,22 @@ class Arranger:
                 self._chord(line, bar, step, 1.4, voicing, accent, energy, 0.0)
             elif player.comping == "strum":
                 notes = voicing if step % 4 == 0 else tuple(reversed(voicing))
-                self._chord(line, bar, step, following - step, notes, accent * (1.0 if step % 4 == 0 else 0.85), energy, 0.012)
+                self._chord(
+                    line, bar, step, following - step, notes, accent * (1.0 if step % 4 == 0 else 0.85), energy, 0.012
+                )
             else:
                 self._chord(line, bar, step, following - step, voicing, accent, energy, 0.0)
 
     def _chord(
-        self, line: Line, bar: int, step: float, steps: float, voicing: tuple[int, ...], accent: float, energy: float, spread: float
+        self,
+        line: Line,
+        bar: int,
+        step: float,
+        steps: float,
+        voicing: tuple[int, ...],
+        accent: float,
+        energy: float,
+        spread: float,
     ) -> None:
         """All notes of a chord, `spread` seconds between neighbours."""
         first = len(line.strikes)
@@ -204,8 +213,8 @@ class Arranger:
         self._chord(line, bar, step, steps, voicing, 0.9, energy, 0.015)
 
     def _lead(self) -> Line:
-        program, name = self._named(self.style.lead)
-        line = Line(name, program, -3.0, float(self.rng.uniform(-0.2, 0.2)))
+        chosen = self._one_of(self.style.lead)
+        line = Line(chosen.name, chosen.program, -3.0, float(self.rng.uniform(-0.2, 0.2)))
         quiet_intro = self.rng.random() < 0.4
         for tone in self.score.solo:
             part = self.score.part_at(tone.start)
@@ -223,7 +232,7 @@ def _voicing(chord: Chord, centre: int) -> tuple[int, ...]:
 
 def describe(score: Score, tracks: tuple[Track, ...]) -> str:
     """One sentence on style, instruments and mood: no singer, tempo or key words."""
-    style = STYLES[score.style]
+    style = styles()[score.style]
     rng = stream(score.seed, "text")
     mood = style.moods[int(rng.integers(len(style.moods)))]
     genre = style.words[int(rng.integers(len(style.words)))]

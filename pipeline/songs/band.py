@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from pipeline.songs.arranger import Track
 from pipeline.songs.extra import require, sound_font
+from pipeline.songs.score import RATE
 
-RATE = 48_000  # Hz
 DRUM_BANK = 128
 HEADROOM = -6.0  # dB at the synthesizer, so that single tracks stay below full scale
 MAX_VOICES = 128

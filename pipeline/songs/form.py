@@ -28,6 +28,7 @@ SUNG: frozenset[Label] = frozenset({"verse", "pre-chorus", "chorus", "bridge"})
 ENERGY: dict[Label, float] = {
     "intro": 0.4, "verse": 0.5, "pre-chorus": 0.7, "chorus": 1.0, "bridge": 0.6, "inst": 0.85, "outro": 0.45,
 }  # fmt: skip
+FASTEST = 150.0  # beats a minute, issue 2
 MINIMUM_BARS = sum(SHORTEST_BARS[label] for label in FORMS[0])
 
 
@@ -40,34 +41,36 @@ class Frame:
 
 
 def plan_frame(rng: np.random.Generator, tempo: tuple[float, float], seconds: tuple[float, float]) -> Frame:
-    """A tempo within `tempo` and a number of whole bars that last `seconds`; `ValueError` where no form fits."""
+    """A tempo near `tempo` and a number of whole bars that together last `seconds`; `ValueError` where no form fits."""
     low, high = seconds
-    bar = BEATS_PER_BAR * 60.0
-    if not 0 < low <= high or high < MINIMUM_BARS * bar / 150.0:
-        raise ValueError(f"a song of {low}..{high} s is too short, the shortest form at 150 bpm lasts 11.2 s: ask for more")
-    slowest = max(tempo[0], MINIMUM_BARS * bar / high)
-    beats_a_minute = round(float(rng.uniform(slowest, max(tempo[1], slowest))), 1)
-    most, least = int(high * beats_a_minute / bar), int(np.ceil(low * beats_a_minute / bar))
-    return Frame(beats_a_minute, int(rng.integers(min(least, most), most + 1)))
+    bar = BEATS_PER_BAR * 60.0  # s at one beat a minute
+    shortest = MINIMUM_BARS * bar / FASTEST
+    if not 0 < low <= high or high < shortest:
+        raise ValueError(f"no song lasts {low}..{high} s, the shortest form takes {shortest:.1f} s: ask for more")
+    length = float(rng.uniform(max(low, shortest), high))
+    wish = float(rng.uniform(*tempo))
+    bars = max(MINIMUM_BARS, int(length * wish / bar))
+    bars += bars * bar / length < tempo[0]
+    return Frame(round(bars * bar / length, 3), bars)
 
 
 def plan_form(rng: np.random.Generator, bars: int) -> list[tuple[Label, int]]:
-    """Labels and bars, `bars` in all; long enough songs get a long form."""
+    """Labels and bars, `bars` in all; long enough songs get a long form, longer ones than any form longer sections."""
     shortest = [sum(SHORTEST_BARS[label] for label in form) for form in FORMS]
     longest = [sum(LONGEST_BARS[label] for label in form) for form in FORMS]
-    fitting = [i for i, _ in enumerate(FORMS) if shortest[i] * 1.6 <= bars <= longest[i]] or [0]
-    form = FORMS[fitting[int(rng.integers(len(fitting)))]]
-    lengths = _stretch(rng, form, bars)
-    return list(zip(form, lengths, strict=True))
+    fitting = [i for i, _ in enumerate(FORMS) if shortest[i] * 1.6 <= bars <= longest[i]]
+    index = fitting[int(rng.integers(len(fitting)))] if fitting else 0 if bars < longest[0] else len(FORMS) - 1
+    lengths = _stretch(rng, FORMS[index], bars, max(1, -(-bars // longest[index])))
+    return list(zip(FORMS[index], lengths, strict=True))
 
 
-def _stretch(rng: np.random.Generator, form: tuple[Label, ...], bars: int) -> list[int]:
+def _stretch(rng: np.random.Generator, form: tuple[Label, ...], bars: int, factor: int) -> list[int]:
     """Lengthen sections of the shortest form, equal labels together, two bars at a time where possible."""
     lengths = {label: SHORTEST_BARS[label] for label in form}
     count = {label: form.count(label) for label in form}
     while True:
         spare = bars - sum(lengths[label] * count[label] for label in lengths)
-        open_ = [label for label in lengths if lengths[label] < LONGEST_BARS[label]]
+        open_ = [label for label in lengths if lengths[label] < factor * LONGEST_BARS[label]]
         pairs = [label for label in open_ if 2 * count[label] <= spare and lengths[label] % 2 == 0]
         ones = [label for label in open_ if label not in SUNG and lengths[label] % 2 and spare >= count[label]]
         if not (pairs or ones):

@@ -1,4 +1,4 @@
-"""English lyrics of our own: an opening and a rhyming ending, chosen so that the line has the wanted number of syllables.
+"""English lyrics of our own: an opening and a rhyming ending that together have the wanted number of syllables.
 
 The phrases live in `phrases.txt` (written for this project). A hyphen splits a word into its sung syllables.
 """
@@ -10,6 +10,8 @@ from importlib.resources import files
 import numpy as np
 
 from pipeline.songs.score import Word
+
+COMMON = "any"  # openings that fit every theme
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,9 @@ class Bank:
     @property
     def vocabulary(self) -> tuple[Word, ...]:
         groups = [*self.openings.values(), *self.endings.values(), self.fillers]
-        return tuple(sorted({word for group in groups for phrase in group for word in phrase.words}, key=lambda w: w.text))
+        return tuple(
+            sorted({word for group in groups for phrase in group for word in phrase.words}, key=lambda w: w.text)
+        )
 
 
 def parse(text: str) -> Phrase:
@@ -72,7 +76,7 @@ class Lyricist:
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.bank = bank()
-        themes = sorted(self.bank.openings)
+        themes = sorted(self.bank.openings.keys() - {COMMON})
         self.theme = str(rng.choice(themes))
         self.used: set[Phrase] = set()
 
@@ -84,10 +88,10 @@ class Lyricist:
     def line(self, count: int, rhyme: str) -> Phrase:
         """A line of exactly `count` syllables that ends on `rhyme`, fresh pieces before used ones."""
         endings = self._fresh([p for p in self.bank.endings[rhyme] if p.syllables <= count])
-        openings = self._fresh(list(self.bank.openings[self.theme]))
+        openings = self._fresh([*self.bank.openings[self.theme], *self.bank.openings[COMMON]])
         pairs = [(o, e) for o in openings for e in endings if o.syllables + e.syllables == count]
         if pairs:
-            opening, ending = pairs[int(self.rng.integers(min(len(pairs), 12)))]
+            opening, ending = min(pairs, key=lambda pair: sum(piece in self.used for piece in pair))
             self.used |= {opening, ending}
             return Phrase(opening.words + ending.words)
         return self._filled(count, endings)

@@ -25,7 +25,7 @@ def rhythm(rng: np.random.Generator, notes: int, beats: float, grid: float) -> l
 
     Lengths are multiples of `grid` (beats); notes get at most `beats - 2 * grid` in all.
     """
-    slots = int(round(beats / grid))
+    slots = round(beats / grid)
     tail = int(rng.integers(2, max(3, slots // 4 + 1)))  # rest at the end, in slots
     start = int(rng.choice([0, 0, 1, 2])) if slots - tail - notes > 4 else 0
     room = max(notes + 1, slots - tail - start)
@@ -54,7 +54,7 @@ def pitches(
         chord = chord_at(start)
         strong = start % 2 < 0.01 or length >= 1.5 or index == len(timing) - 1
         allowed = [p for p in scale if p % 12 in chord.tones] if strong else scale
-        previous = tones[-1].pitch if tones else int(round(wish))
+        previous = tones[-1].pitch if tones else round(wish)
         cost = [_cost(p, previous, float(wish), len(tones) > 0) + float(rng.exponential(1.2)) for p in allowed]
         tones.append(Tone(start, length, allowed[int(np.argmin(cost))]))
     return tones

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from scipy.signal import butter, oaconvolve, sosfilt
 
 from pipeline.songs.arranger import Track
-from pipeline.songs.score import stream
+from pipeline.songs.score import RATE, stream
 
-RATE = 48_000  # Hz
 PEAK = 0.89  # full scale = 1 (-1 dBFS), the highest peak of mix and stems
 BAND_RMS = -19.0  # dBFS of the accompaniment before the peak rule, ours
 VOICE_OVER_BAND = (1.0, 4.0)  # dB, drawn per song: within what separation is usually tested on, ours
@@ -37,9 +36,9 @@ def rms(x: NDArray[np.floating]) -> float:
     return float(np.sqrt(np.mean(np.square(loud, dtype=np.float64)))) if loud.size else 0.0
 
 
-def room(seed: int, seconds: float) -> Stereo:
+def room(seed: int, name: str, seconds: float) -> Stereo:
     """A stereo impulse response, [2, samples], unit energy: noise that dies away, high frequencies first."""
-    rng = stream(seed, "room")
+    rng = stream(seed, f"room of the {name}")
     samples = int(seconds * RATE)
     fade = np.exp(-6.9 * np.arange(samples) / samples)
     noise = rng.normal(size=(2, samples)) * fade
@@ -78,10 +77,7 @@ def balance(vocal: Stereo, band: Stereo, seed: int) -> Stems:
     over = float(rng.uniform(*VOICE_OVER_BAND))
     band_gain = 10 ** (BAND_RMS / 20) / rms(band) if rms(band) else 0.0
     vocal_gain = 10 ** ((BAND_RMS + over) / 20) / rms(vocal) if rms(vocal) else 0.0
-    if rms(band) and rms(vocal):
-        stems = [_soften(vocal * vocal_gain), _soften(band * band_gain)]
-    else:
-        stems = [_soften(vocal * vocal_gain), _soften(band * band_gain)]
+    stems = [_soften(vocal * vocal_gain), _soften(band * band_gain)]
     peak = max(np.abs(stems[0]).max(), np.abs(stems[1]).max(), np.abs(stems[0] + stems[1]).max(), 1e-9)
     scale = 32767 * min(1.0, PEAK / float(peak))
     rounded = [np.rint(x.T * scale).astype(np.int16) for x in stems]

@@ -6,14 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import resample_poly
 
-from pipeline.songs.score import stream
+from pipeline.songs.score import RATE, stream
 from pipeline.songs.voice import speak
 
-RATE = 48_000  # Hz
 VOICES = ("en-us", "en", "en-us+f2", "en-us+m3", "en+f4", "en-us+Annie", "en+m7", "en-us+f3")
 TOPICS = (
-    "tea", "lighthouses", "sourdough bread", "night trains", "maps", "beekeeping", "old clocks", "rivers", "paper", "salt",
-    "bicycles", "libraries", "glass", "weather forecasts", "bridges", "apples",
+    "tea", "lighthouses", "sourdough bread", "night trains", "maps", "beekeeping", "old clocks", "rivers", "paper",
+    "salt", "bicycles", "libraries", "glass", "weather forecasts", "bridges", "apples",
 )  # fmt: skip
 OPENERS = (
     "Hello and welcome back. Today we talk about {0}, and a little about {1}.",
@@ -36,7 +35,10 @@ SENTENCES = (
     "Let us pause here for a moment and think about what {0} means to the people who make it.",
     "It took eleven years before anybody noticed the mistake, and by then {0} was everywhere.",
 )
-CLOSERS = ("That is all for today about {0}. Thank you for listening.", "Next time we turn to {1}. Until then, goodbye.")
+CLOSERS = (
+    "That is all for today about {0}. Thank you for listening.",
+    "Next time we turn to {1}. Until then, goodbye.",
+)
 
 
 @dataclass(frozen=True, slots=True)

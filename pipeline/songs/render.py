@@ -1,7 +1,7 @@
 """Render songs, podcasts and instrumentals with known truth, one folder each, and the library around them.
 
-Conventions: 48 kHz stereo, 16-bit FLAC; mix = vocal + accompaniment, exact in integers; `truth.json` is written last, so a
-folder that has it is finished. Needs the extra `songs` (it loads GPL parts: espeak-ng, TimGM6mb), `BackendUnavailable` without.
+Conventions: 48 kHz stereo, 16-bit FLAC; mix = vocal + accompaniment, exact in integers; `truth.json` is written
+last, it makes a folder finished. Needs the extra `songs` (GPL parts: espeak-ng, TimGM6mb), else `BackendUnavailable`.
 """
 
 import csv
@@ -16,26 +16,23 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from pipeline.songs.arranger import Arranger, Track, describe
-from pipeline.songs.band import RATE, play
+from pipeline.songs.arranger import Arranger, Track
+from pipeline.songs.band import play
 from pipeline.songs.composer import compose
 from pipeline.songs.mixing import Stems, Stereo, balance, blend, pan, room, wet
 from pipeline.songs.podcast import read_aloud
-from pipeline.songs.score import BEATS_PER_BAR, Score
+from pipeline.songs.score import RATE, Score
 from pipeline.songs.singing import sing, singer_for
-from pipeline.songs.styles import STYLES
-from pipeline.songs.truth import (
-    RENDERER_VERSION, InstrumentTruth, Kind, SectionTruth, Truth, WordTruth, beat_truth, chord_truth, lyrics_text, note_truth,
-    read_truth, section_truth, word_truth,
-)  # fmt: skip
+from pipeline.songs.styles import styles
+from pipeline.songs.truth import RENDERER_VERSION, Kind, Truth, read_truth, song_truth, speech_truth
 from pipeline.songs.voice import SINGERS
 
 logger = logging.getLogger(__name__)
-Seconds2 = tuple[float, float]
+SecondsRange = tuple[float, float]
 Progress = Callable[[int, int], None]
-DEFAULT_SECONDS: Seconds2 = (60.0, 90.0)  # s, issue 2
+DEFAULT_SECONDS: SecondsRange = (60.0, 90.0)  # s, issue 2
+VOICE_WET = 0.6  # of the band's wet share, ours
 RING = 1.5  # s after the last bar
-LICENCE = "own work; sounds rendered with espeak-ng (GPL-3.0) and TimGM6mb (GPL-2.0)"
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "split", "artist", "text", "licence", "vocal", "accompaniment")
 
@@ -62,47 +59,43 @@ class RenderedSong:
     def truth(self) -> Path:
         return self.folder / "truth.json"
 
-    @property
-    def finished(self) -> bool:
-        return self.truth.is_file()
+    def finished(self, seconds: SecondsRange) -> bool:
+        """Rendered completely, by this version, and for this range of lengths."""
+        if not self.truth.is_file():
+            return False
+        truth = read_truth(self.truth)
+        return (truth.renderer_version, truth.asked_seconds) == (RENDERER_VERSION, seconds)
 
 
-def render_song(seed: int, out_dir: Path, seconds: Seconds2 = DEFAULT_SECONDS) -> RenderedSong:
+def render_song(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
     """A sung song in `out_dir/song-<seed>`; the same seed and seconds give the same bytes."""
     singer = singer_for(seed, SINGERS)
     score = compose(seed, seconds, (singer.low, singer.high))
     samples = _length(score)
     tracks, band = _accompany(score, samples)
-    voice = sing(score, singer, samples)
-    response = room(seed + 1, STYLES[score.style].reverb[0])
-    vocal = wet(pan(voice, 0.0), response, 0.6 * STYLES[score.style].reverb[1])
-    return _write(out_dir, balance(vocal, band, seed), _song_truth(score, tracks, samples, "song", singer.name))
+    seconds_of_room, share = styles()[score.style].reverb
+    vocal = wet(pan(sing(score, singer, samples), 0.0), room(seed, "voice", seconds_of_room), VOICE_WET * share)
+    return _write(out_dir, balance(vocal, band, seed), song_truth(score, tracks, samples, seconds, singer.name))
 
 
-def render_instrumental(seed: int, out_dir: Path, seconds: Seconds2 = DEFAULT_SECONDS) -> RenderedSong:
+def render_instrumental(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
     """A song without words in `out_dir/instrumental-<seed>`; its vocal is silence."""
     score = compose(seed, seconds, (56, 74), sung=False)
     samples = _length(score)
     tracks, band = _accompany(score, samples)
-    truth = _song_truth(score, tracks, samples, "instrumental", "")
+    truth = song_truth(score, tracks, samples, seconds)
     return _write(out_dir, balance(np.zeros_like(band), band, seed), truth)
 
 
-def render_speech(seed: int, out_dir: Path, seconds: Seconds2 = DEFAULT_SECONDS) -> RenderedSong:
+def render_speech(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
     """A spoken podcast in `out_dir/speech-<seed>`; its accompaniment is silence."""
     spoken = read_aloud(seed, seconds)
     voice = pan(spoken.samples, 0.0)
-    words = tuple(WordTruth(round(a, 6), round(b, 6), text) for a, b, text in spoken.sentences)
-    duration = voice.shape[1] / RATE
-    truth = Truth(
-        "speech", seed, RENDERER_VERSION, f"About {spoken.topic}", "Backline Radio", LICENCE, duration, voice.shape[1], "speech",
-        "A person talks.", "+".join(spoken.voices), "", 0.0, (SectionTruth(0.0, round(duration, 6), "silence"),), (), (), (), (), words,
-        "\n".join(word.text for word in words), (),
-    )  # fmt: skip
+    truth = speech_truth(seed, spoken, voice.shape[1], seconds)
     return _write(out_dir, balance(voice, np.zeros_like(voice), seed), truth)
 
 
-RENDERERS: dict[Kind, Callable[[int, Path, Seconds2], RenderedSong]] = {
+RENDERERS: dict[Kind, Callable[[int, Path, SecondsRange], RenderedSong]] = {
     "song": render_song,
     "speech": render_speech,
     "instrumental": render_instrumental,
@@ -116,14 +109,14 @@ def render_library(
     kind: Kind = "song",
     progress: Progress | None = None,
     workers: int = 1,
-    seconds: Seconds2 = DEFAULT_SECONDS,
+    seconds: SecondsRange = DEFAULT_SECONDS,
 ) -> Path:
-    """`count` files of one kind with seeds from `seed` up, and the manifest of all finished folders; finished ones are kept.
+    """`count` files of one kind with seeds from `seed` up, and the manifest; what an equal call finished is kept.
 
     `progress(done, count)` is called after each. Returns the manifest's path.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    todo = [s for s in range(seed, seed + count) if not RenderedSong(out_dir / f"{kind}-{s}").finished]
+    todo = [s for s in range(seed, seed + count) if not RenderedSong(out_dir / f"{kind}-{s}").finished(seconds)]
     done = count - len(todo)
     logger.info("%d of %d %s files are there, %d to render", done, count, kind, len(todo))
     for _ in _rendered(todo, out_dir, kind, workers, seconds):
@@ -133,7 +126,9 @@ def render_library(
     return write_manifest(out_dir)
 
 
-def _rendered(todo: list[int], out_dir: Path, kind: Kind, workers: int, seconds: Seconds2) -> Iterator[RenderedSong]:
+def _rendered(
+    todo: list[int], out_dir: Path, kind: Kind, workers: int, seconds: SecondsRange
+) -> Iterator[RenderedSong]:
     if workers <= 1:
         for seed in todo:
             yield RENDERERS[kind](seed, out_dir, seconds)
@@ -150,7 +145,7 @@ def split_of(seed: int) -> str:
 
 
 def write_manifest(out_dir: Path) -> Path:
-    """`manifest.csv` of all finished folders in `out_dir`; paths are relative to it. Only test songs name their true stems."""
+    """`manifest.csv` of all finished folders, paths relative to it; only test songs name their true stems."""
     rows = []
     for path in sorted(out_dir.glob("*/truth.json")):
         truth, name = read_truth(path), path.parent.name
@@ -170,21 +165,8 @@ def _length(score: Score) -> int:
 
 def _accompany(score: Score, samples: int) -> tuple[tuple[Track, ...], Stereo]:
     tracks = Arranger(score).tracks()
-    seconds, share = STYLES[score.style].reverb
-    return tracks, blend(tracks, [play(track, samples) for track in tracks], room(score.seed, seconds), share)
-
-
-def _song_truth(score: Score, tracks: tuple[Track, ...], samples: int, kind: Kind, voice: str) -> Truth:
-    duration = samples / RATE
-    beats = beat_truth(score)
-    instruments = tuple(
-        InstrumentTruth(t.name, t.program, t.drums, tuple(round(s.start, 4) for s in t.strikes)) for t in tracks
-    )
-    return Truth(
-        kind, score.seed, RENDERER_VERSION, score.title, score.artist, LICENCE, duration, samples, score.style,
-        describe(score, tracks), voice, score.key.name, score.tempo, section_truth(score, duration), beats, beats[::BEATS_PER_BAR],
-        chord_truth(score), note_truth(score), word_truth(score), lyrics_text(score), instruments,
-    )  # fmt: skip
+    seconds, share = styles()[score.style].reverb
+    return tracks, blend(tracks, [play(track, samples) for track in tracks], room(score.seed, "band", seconds), share)
 
 
 def _write(out_dir: Path, stems: Stems, truth: Truth) -> RenderedSong:

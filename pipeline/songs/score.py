@@ -1,6 +1,6 @@
 """What the composer hands to the band and to the singer.
 
-Conventions: positions and lengths are beats (quarter notes) from the start of the song; a bar has four beats; the tempo is
+Conventions: positions and lengths are beats (quarter notes) from the start of the song; a bar has four; the tempo is
 constant, so seconds = beats * 60 / tempo.
 """
 
@@ -12,6 +12,7 @@ from pipeline.songs.theory import Chord, Key
 from pipeline.types import Label
 
 BEATS_PER_BAR = 4
+RATE = 48_000  # Hz of everything that is rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +108,5 @@ class Score:
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Independent random numbers for one purpose: a change in one part of the renderer leaves the draws of others alone."""
+    """Independent random numbers for one purpose: a change in one part of the renderer moves no draw of another."""
     return np.random.default_rng([seed, *name.encode()])

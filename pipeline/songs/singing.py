@@ -1,7 +1,7 @@
 """Singing: syllables on notes -> frames of pitch and spectrum -> a voice.
 
-Conventions: frames of 5 ms; melody pitch in MIDI semitones, converted to Hz at the end; consonants sound before the beat so that
-the vowel starts on it. Output 48 kHz mono float64.
+Conventions: frames of 5 ms; melody in MIDI semitones until it is turned into Hz at the end; consonants sound before
+the beat, so that the vowel starts on it. Output 48 kHz mono float64.
 """
 
 from typing import Any
@@ -12,14 +12,14 @@ from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 from scipy.signal import butter, resample_poly, sosfilt
 
 from pipeline.songs.extra import require
-from pipeline.songs.score import Score, Sung, stream
+from pipeline.songs.score import RATE, Score, Sung, stream
 from pipeline.songs.voice import FRAME, Analysed, Singer, syllables, vocabulary
 
-RATE = 48_000  # Hz
 Floats = NDArray[np.float64]
 ONSET_LIMIT = 24.0  # frames: consonants before a vowel last at most 0.12 s
 CODA_LIMIT = 22.0  # frames
 FLOOR = 1e-16  # power
+BREATH_LEVEL = 0.008  # RMS of a breath at its loudest, the voice peaks at 1; ours, by eye on spectrograms
 
 
 def singer_for(seed: int, singers: tuple[Singer, ...]) -> Singer:
@@ -53,7 +53,7 @@ class _Take:
         self.rate = 0
 
     def frame(self, beats: float) -> int:
-        return int(round(self.score.seconds(beats) / FRAME))
+        return round(self.score.seconds(beats) / FRAME)
 
     def place(self, index: int, sung: Sung, word: Analysed) -> None:
         """Write one syllable: consonants, held vowel, closing consonants."""
@@ -158,18 +158,19 @@ class _Take:
     def _air(self, voice: Floats) -> Floats:
         """Noise from 9.5 to 17 kHz that follows the voice's own top octave: WORLD at 22 kHz ends at 11 kHz."""
         top = sosfilt(butter(4, [6000, 10000], "bandpass", fs=RATE, output="sos"), voice)
-        level = np.sqrt(np.maximum(uniform_filter1d(top**2, 480), 0.0))  # the running sum can end just below 0
+        power = uniform_filter1d(top**2, 480)
+        level = np.sqrt(np.maximum(power, 0.0))  # its running sum can end just below zero
         noise = sosfilt(butter(2, [9500, 17000], "bandpass", fs=RATE, output="sos"), self.rng.normal(size=len(voice)))
         return np.asarray(0.5 * level * noise / (noise.std() + 1e-9))
 
     def _breaths(self, samples: int) -> Floats:
         noise = sosfilt(butter(2, [900, 6500], "bandpass", fs=RATE, output="sos"), self.rng.normal(size=samples))
         shape = np.interp(np.arange(samples) / (RATE * FRAME), np.arange(self.frames), self.breath)
-        return np.asarray(0.018 * shape * noise / noise.std())
+        return np.asarray(BREATH_LEVEL * shape * noise / noise.std())
 
 
 def _held(start: float, end: float, length: int, rng: np.random.Generator) -> Floats:
-    """Source frames for a vowel of `length` frames: attack and release at natural speed, the middle held and wandering."""
+    """Source frames of a vowel that lasts `length`: attack and release as spoken, the middle held and wandering."""
     natural = end - start
     if length <= 0:
         return np.zeros(0)

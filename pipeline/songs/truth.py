@@ -8,10 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline.songs.score import BEATS_PER_BAR, Score
+from pipeline.songs.arranger import Track, describe
+from pipeline.songs.podcast import Spoken
+from pipeline.songs.score import BEATS_PER_BAR, RATE, Score
 
 RENDERER_VERSION = 1
 """Raise it when the same seed gives other audio or another truth."""
+LICENCE = "own work; sounds rendered with espeak-ng (GPL-3.0) and TimGM6mb (GPL-2.0)"
 Kind = Literal["song", "speech", "instrumental"]
 
 
@@ -66,6 +69,7 @@ class Truth:
     licence: str
     duration: float
     samples: int  # per channel at 48 kHz
+    asked_seconds: tuple[float, float]  # shortest and longest that was asked for
     style: str
     text: str
     voice: str
@@ -88,34 +92,104 @@ def read_truth(path: Path) -> Truth:
     """Truth from a `truth.json`."""
     data = json.loads(path.read_text(encoding="utf-8"))
     data["sections"] = tuple(SectionTruth(**item) for item in data["sections"])
-    data["chords"] = tuple(ChordTruth(**item | {"pitch_classes": tuple(item["pitch_classes"])}) for item in data["chords"])
+    data["chords"] = tuple(
+        ChordTruth(**item | {"pitch_classes": tuple(item["pitch_classes"])}) for item in data["chords"]
+    )
     data["notes"] = tuple(NoteTruth(**item) for item in data["notes"])
     data["words"] = tuple(WordTruth(**item) for item in data["words"])
     data["instruments"] = tuple(InstrumentTruth(**i | {"onsets": tuple(i["onsets"])}) for i in data["instruments"])
+    data["asked_seconds"] = (float(data["asked_seconds"][0]), float(data["asked_seconds"][1]))
     return Truth(**data | {"beats": tuple(data["beats"]), "downbeats": tuple(data["downbeats"])})
 
 
-def section_truth(score: Score, duration: float) -> tuple[SectionTruth, ...]:
+def song_truth(
+    score: Score, tracks: tuple[Track, ...], samples: int, asked: tuple[float, float], voice: str = ""
+) -> Truth:
+    """The truth of a song, or of an instrumental where nothing is sung, that lasts `samples` at 48 kHz."""
+    duration = samples / RATE
+    beats = _beats(score)
+    return Truth(
+        kind="song" if score.sung else "instrumental",
+        seed=score.seed,
+        renderer_version=RENDERER_VERSION,
+        title=score.title,
+        artist=score.artist,
+        licence=LICENCE,
+        duration=duration,
+        samples=samples,
+        asked_seconds=asked,
+        style=score.style,
+        text=describe(score, tracks),
+        voice=voice,
+        key=score.key.name,
+        tempo=score.tempo,
+        sections=_sections(score, duration),
+        beats=beats,
+        downbeats=beats[::BEATS_PER_BAR],
+        chords=_chords(score),
+        notes=_notes(score),
+        words=_words(score),
+        lyrics=_lyrics(score),
+        instruments=tuple(
+            InstrumentTruth(t.name, t.program, t.drums, tuple(round(s.start, 4) for s in t.strikes)) for t in tracks
+        ),
+    )
+
+
+def speech_truth(seed: int, spoken: Spoken, samples: int, asked: tuple[float, float]) -> Truth:
+    """The truth of a podcast: sentences with times, no music."""
+    duration = samples / RATE
+    words = tuple(WordTruth(round(start, 6), round(end, 6), text) for start, end, text in spoken.sentences)
+    return Truth(
+        kind="speech",
+        seed=seed,
+        renderer_version=RENDERER_VERSION,
+        title=f"About {spoken.topic}",
+        artist="Backline Radio",
+        licence=LICENCE,
+        duration=duration,
+        samples=samples,
+        asked_seconds=asked,
+        style="speech",
+        text="Somebody talks.",
+        voice="+".join(spoken.voices),
+        key="",
+        tempo=0.0,
+        sections=(SectionTruth(0.0, round(duration, 6), "silence"),),
+        beats=(),
+        downbeats=(),
+        chords=(),
+        notes=(),
+        words=words,
+        lyrics="\n".join(word.text for word in words),
+        instruments=(),
+    )
+
+
+def _sections(score: Score, duration: float) -> tuple[SectionTruth, ...]:
     """Sections that tile [0, duration): the outro rings to the end of the file."""
     ends = [score.seconds(part.end) for part in score.parts]
     ends[-1] = duration
     starts = [0.0, *ends[:-1]]
-    return tuple(SectionTruth(round(a, 6), round(b, 6), p.label) for a, b, p in zip(starts, ends, score.parts, strict=True))
-
-
-def beat_truth(score: Score) -> tuple[float, ...]:
-    return tuple(round(score.seconds(beat), 6) for beat in range(score.beats))
-
-
-def chord_truth(score: Score) -> tuple[ChordTruth, ...]:
-    bar = score.seconds(BEATS_PER_BAR)
-    chords = [chord for part in score.parts for chord in part.chords]
     return tuple(
-        ChordTruth(round(i * bar, 6), round((i + 1) * bar, 6), chord.name, chord.tones) for i, chord in enumerate(chords)
+        SectionTruth(round(a, 6), round(b, 6), p.label) for a, b, p in zip(starts, ends, score.parts, strict=True)
     )
 
 
-def note_truth(score: Score) -> tuple[NoteTruth, ...]:
+def _beats(score: Score) -> tuple[float, ...]:
+    return tuple(round(score.seconds(beat), 6) for beat in range(score.beats))
+
+
+def _chords(score: Score) -> tuple[ChordTruth, ...]:
+    bar = score.seconds(BEATS_PER_BAR)
+    chords = [chord for part in score.parts for chord in part.chords]
+    return tuple(
+        ChordTruth(round(i * bar, 6), round((i + 1) * bar, 6), chord.name, chord.tones)
+        for i, chord in enumerate(chords)
+    )
+
+
+def _notes(score: Score) -> tuple[NoteTruth, ...]:
     return tuple(
         NoteTruth(
             round(score.seconds(tone.start), 6),
@@ -129,7 +203,7 @@ def note_truth(score: Score) -> tuple[NoteTruth, ...]:
     )
 
 
-def word_truth(score: Score) -> tuple[WordTruth, ...]:
+def _words(score: Score) -> tuple[WordTruth, ...]:
     starts: dict[int, float] = {}
     ends: dict[int, float] = {}
     for sung in score.sung:
@@ -138,5 +212,5 @@ def word_truth(score: Score) -> tuple[WordTruth, ...]:
     return tuple(WordTruth(round(starts[i], 6), round(ends[i], 6), word.text) for i, word in enumerate(score.words))
 
 
-def lyrics_text(score: Score) -> str:
+def _lyrics(score: Score) -> str:
     return "\n".join(" ".join(word.text for word in score.words[a:b]) for a, b in score.lines)

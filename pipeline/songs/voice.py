@@ -1,6 +1,7 @@
 """Voice: words spoken by espeak-ng, analysed by WORLD into pitch, spectrum and breathiness, phone by phone.
 
-Conventions: frames of 5 ms; `spectrum` is WORLD's power spectrum, `aperiodicity` 0..1; phones carry their start in frames.
+Conventions: frames of 5 ms; `spectrum` is WORLD's power spectrum, `aperiodicity` 0..1; phones carry
+their start in frames.
 Source: WORLD (Morise 2016) through pyworld-prebuilt (MIT).
 """
 
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ FRAME = 0.005  # s
 SPEAK_TIMEOUT = 300.0  # s, some hundred times what one request took here
 WORD_RATE = 140  # words a minute: slow enough for clear vowels, ours
 VOWELS = "aAeEiIoOuUV03@"  # first letters of espeak-ng's English vowel names
+SYLLABIC = ("n-", "m-")
 UNVOICED = ("p", "t", "k", "f", "T", "s", "S", "h", "tS", "C", "x")
 
 
@@ -57,7 +60,7 @@ class Phone:
 
     @property
     def vowel(self) -> bool:
-        return self.name[:1] in VOWELS and self.name != ""
+        return self.name[:1] in VOWELS or self.name in SYLLABIC
 
     @property
     def voiced(self) -> bool:
@@ -93,7 +96,11 @@ def speak(texts: tuple[str, ...], voice: str, rate: int, pitch: int = 50, pitch_
     require("espeakng_loader")
     request = json.dumps({"voice": voice, "rate": rate, "pitch": pitch, "range": pitch_range, "texts": texts})
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.songs.espeak"], input=request.encode(), capture_output=True, check=False, timeout=SPEAK_TIMEOUT
+        [sys.executable, "-m", "pipeline.songs.espeak"],
+        input=request.encode(),
+        capture_output=True,
+        check=False,
+        timeout=SPEAK_TIMEOUT,
     )
     if done.returncode != 0:
         raise PipelineError(f"espeak-ng failed on voice {voice!r}: {done.stderr.decode()[-400:]}; check {REMEDY}")
@@ -109,7 +116,10 @@ def _unpack(data: bytes) -> list[Utterance]:
         at += 4 + size
         info = json.loads(head)
         samples = np.frombuffer(pcm, dtype="<i2").astype(np.float64) / 32768.0
-        phones = tuple((int(sample), name.strip("',%_:|") if name.startswith("_") else name.strip("',%")) for sample, name in info["phones"])
+        phones = tuple(
+            (int(sample), name.strip("',%_:|") if name.startswith("_") else name.strip("',%"))
+            for sample, name in info["phones"]
+        )
         utterances.append(Utterance(samples, int(info["rate"]), phones))
     return utterances
 
@@ -157,20 +167,29 @@ def analyse(utterance: Utterance) -> Analysed:
 def syllables(word: Analysed, count: int) -> list[tuple[float, float, float, float]]:
     """Split a word into `count` syllables: (start, vowel start, vowel end, end) in frames.
 
-    One consonant between two vowels belongs to the second; of several the first closes the first syllable. Where the voice has
-    another number of vowels than the lyrics have syllables, the word is split evenly by time.
+    One consonant between two vowels belongs to the second; of several the first closes the first syllable. Of vowels in
+    a row ("our") the spare ones are merged; a word that still has another number of vowels is split evenly by time.
     """
     starts = [phone.start for phone in word.phones] + [word.end]
-    vowels = [index for index, phone in enumerate(word.phones) if phone.vowel]
+    vowels = nuclei(word.phones, count)
     if len(vowels) != count:
         edges = np.linspace(starts[0], word.end, count + 1)
-        return [(a, a + 0.2 * (b - a), a + 0.85 * (b - a), b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [(a, a + 0.2 * (b - a), a + 0.85 * (b - a), b) for a, b in pairwise(edges)]
     cuts = [0]
-    for left, right in zip(vowels[:-1], vowels[1:], strict=True):
-        between = right - left - 1
-        cuts.append(right if between == 0 else left + 1 if between == 1 else left + 2)
+    for (_, last), (first, _) in pairwise(vowels):
+        between = first - last - 1
+        cuts.append(last + 1 + (between > 1))
     cuts.append(len(word.phones))
     return [
-        (starts[a], starts[v], starts[v + 1], starts[b])
-        for v, a, b in zip(vowels, cuts[:-1], cuts[1:], strict=True)
+        (starts[a], starts[first], starts[last + 1], starts[b])
+        for (first, last), (a, b) in zip(vowels, pairwise(cuts), strict=True)
     ]
+
+
+def nuclei(phones: tuple[Phone, ...], count: int) -> list[tuple[int, int]]:
+    """(first, last) phone of every vowel; neighbours are joined while there are more than `count`."""
+    found = [(index, index) for index, phone in enumerate(phones) if phone.vowel]
+    for left, right in list(pairwise(found)):
+        if len(found) > count and right[0] == left[1] + 1 and left in found:
+            found[found.index(left) : found.index(right) + 1] = [(left[0], right[1])]
+    return found

@@ -1,0 +1,143 @@
+"""Rendering: files, repeatability, what is heard. Needs the extra `songs`; missing, these skip, but fail under CI."""
+
+import csv
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.errors import BackendUnavailable
+from pipeline.songs import extra
+from pipeline.songs.lyrics import bank
+from pipeline.songs.render import (
+    render_instrumental,
+    render_library,
+    render_song,
+    render_speech,
+    split_of,
+    write_manifest,
+)
+from pipeline.songs.truth import read_truth
+from pipeline.songs.voice import SINGERS, Phone, nuclei, speak
+
+PACKAGES = ("espeakng_loader", "pretty_midi", "pyworld", "tinysoundfont")
+missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+needs_extra = pytest.mark.skipif(bool(missing) and not os.environ.get("CI"), reason=f"extra songs: no {missing}")
+SHORT = (12.0, 14.0)
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    return render_song(11, tmp_path_factory.mktemp("songs"), SHORT)
+
+
+def _load(path):
+    samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+    assert rate == 48_000
+    assert samples.shape[1] == 2
+    return samples.astype(int)
+
+
+def _hashes(folder):
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir())}
+
+
+@needs_extra
+def test_stems_sum_to_the_mix_sample_for_sample(song):
+    vocal, band, mix = (_load(path) for path in (song.vocal, song.accompaniment, song.mix))
+    assert np.array_equal(vocal + band, mix)
+    assert np.abs(mix).max() <= 0.9 * 32767
+    assert len(mix) == read_truth(song.truth).samples
+
+
+@needs_extra
+def test_the_voice_is_silent_where_nobody_sings_and_heard_where_somebody_does(song):
+    truth, vocal = read_truth(song.truth), _load(song.vocal)
+    loud = [_rms(vocal, note.start, note.end) for note in truth.notes]
+    intro = next(section for section in truth.sections if section.label == "intro")
+    assert min(loud) > 200
+    assert _rms(vocal, intro.start, intro.end - 0.6) == 0  # a breath may sound just before the first line
+
+
+@needs_extra
+def test_the_same_seed_gives_the_same_bytes_in_any_process(song, tmp_path):
+    render_library(tmp_path, 2, seed=10, seconds=SHORT, workers=2)
+    assert _hashes(tmp_path / "song-11") == _hashes(song.folder)
+    assert not set(_hashes(tmp_path / "song-10").values()) & set(_hashes(song.folder).values())
+
+
+@needs_extra
+def test_a_library_is_finished_once_and_lists_what_it_has(song, tmp_path):
+    folder = song.folder.parent
+    calls = []
+    before = song.truth.stat().st_mtime_ns
+    manifest = render_library(folder, 1, 11, "song", lambda done, count: calls.append((done, count)), seconds=SHORT)
+    assert not calls
+    assert song.truth.stat().st_mtime_ns == before
+    (row,) = csv.DictReader(manifest.read_text(encoding="utf-8").splitlines())
+    assert (row["path"], row["split"]) == ("song-11/mix.flac", "test")
+    assert (row["vocal"], row["accompaniment"]) == ("song-11/vocal.flac", "song-11/accompaniment.flac")
+    assert all(row[name] for name in ("artist", "text", "licence"))
+
+
+def test_a_quarter_of_the_songs_are_test_songs_and_an_eighth_validation():
+    splits = [split_of(seed) for seed in range(1000, 1080)]
+    assert (splits.count("test"), splits.count("val")) == (20, 10)
+    assert all("test" in splits[i : i + 4] for i in range(76))
+
+
+def test_an_unfinished_folder_is_not_listed(tmp_path):
+    (tmp_path / "song-1").mkdir()
+    (tmp_path / "song-1" / "mix.flac").write_bytes(b"half a file")
+    assert len(write_manifest(tmp_path).read_text(encoding="utf-8").splitlines()) == 1
+
+
+@needs_extra
+def test_podcasts_and_instrumentals_have_one_silent_stem(tmp_path):
+    speech, tune = render_speech(3, tmp_path, (8.0, 14.0)), render_instrumental(3, tmp_path, SHORT)
+    assert not _load(speech.accompaniment).any()
+    assert not _load(tune.vocal).any()
+    assert 8 < read_truth(speech.truth).duration < 16
+    assert (read_truth(speech.truth).kind, read_truth(tune.truth).kind) == ("speech", "instrumental")
+    assert read_truth(tune.truth).notes == ()
+    assert read_truth(speech.truth).words
+
+
+@needs_extra
+def test_a_word_sounds_the_same_whatever_was_said_before():
+    (alone,) = speak(("river",), "en-us+f2", 140)
+    *_, late = speak(("something", "else", "river"), "en-us+f2", 140)
+    assert np.array_equal(alone.samples, late.samples)
+    assert [name for _, name in alone.phones if name] == ["r", "I", "v", "3"]
+
+
+@needs_extra
+@pytest.mark.parametrize("singer", SINGERS[2:5], ids=lambda singer: singer.name)
+def test_every_word_has_as_many_vowels_as_syllables(singer):
+    words = bank().vocabulary
+    spoken = speak(tuple(word.text for word in words), singer.voice, 140, pitch_range=0)
+    for word, utterance in zip(words, spoken, strict=True):
+        phones = tuple(Phone(name, float(sample)) for sample, name in utterance.phones if name)
+        assert len(nuclei(phones, len(word.syllables))) == len(word.syllables), (word.text, phones)
+
+
+def test_a_missing_package_names_the_remedy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyworld", None)
+    with pytest.raises(BackendUnavailable, match=r"pyworld.*backline\[songs\].*--no-deps"):
+        extra.require("pyworld")
+
+
+def test_importing_the_renderer_loads_no_optional_package():
+    code = "import sys, pipeline.songs.render; print(sorted(set(sys.modules) & {%s}))" % repr(PACKAGES)[1:-1]  # noqa: UP031
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _rms(samples, start, end):
+    piece = samples[int(start * 48_000) : int(end * 48_000)]
+    return float(np.sqrt(np.mean(np.square(piece.astype(float)))))
