@@ -24,7 +24,7 @@ from pipeline.songs.podcast import read_aloud
 from pipeline.songs.score import RATE, Score
 from pipeline.songs.singing import sing, singer_for
 from pipeline.songs.styles import styles
-from pipeline.songs.truth import RENDERER_VERSION, Kind, Truth, read_truth, song_truth, speech_truth
+from pipeline.songs.truth import Kind, Truth, is_current, read_truth, song_truth, speech_truth
 from pipeline.songs.voice import SINGERS
 
 logger = logging.getLogger(__name__)
@@ -61,10 +61,7 @@ class RenderedSong:
 
     def finished(self, seconds: SecondsRange) -> bool:
         """Rendered completely, by this version, and for this range of lengths."""
-        if not self.truth.is_file():
-            return False
-        truth = read_truth(self.truth)
-        return (truth.renderer_version, truth.asked_seconds) == (RENDERER_VERSION, seconds)
+        return is_current(self.truth) and read_truth(self.truth).asked_seconds == seconds
 
 
 def render_song(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
@@ -145,9 +142,9 @@ def split_of(seed: int) -> str:
 
 
 def write_manifest(out_dir: Path) -> Path:
-    """`manifest.csv` of all finished folders, paths relative to it; only test songs name their true stems."""
+    """`manifest.csv` of what this version finished, paths relative to it; only test songs name their true stems."""
     rows = []
-    for path in sorted(out_dir.glob("*/truth.json")):
+    for path in sorted(path for path in out_dir.glob("*/truth.json") if is_current(path)):
         truth, name = read_truth(path), path.parent.name
         stems = truth.kind == "song" and split_of(truth.seed) == "test"
         files = (f"{name}/vocal.flac", f"{name}/accompaniment.flac") if stems else ("", "")

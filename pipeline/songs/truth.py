@@ -12,7 +12,7 @@ from pipeline.songs.arranger import Track, describe
 from pipeline.songs.podcast import Spoken
 from pipeline.songs.score import BEATS_PER_BAR, RATE, Score
 
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raise it when the same seed gives other audio or another truth."""
 LICENCE = "own work; sounds rendered with espeak-ng (GPL-3.0) and TimGM6mb (GPL-2.0)"
 Kind = Literal["song", "speech", "instrumental"]
@@ -88,8 +88,13 @@ class Truth:
         return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
+def is_current(path: Path) -> bool:
+    """Whether a `truth.json` is there and written by this version of the renderer."""
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8"))["renderer_version"] == RENDERER_VERSION
+
+
 def read_truth(path: Path) -> Truth:
-    """Truth from a `truth.json`."""
+    """Truth from a `truth.json` of this version (`is_current`)."""
     data = json.loads(path.read_text(encoding="utf-8"))
     data["sections"] = tuple(SectionTruth(**item) for item in data["sections"])
     data["chords"] = tuple(

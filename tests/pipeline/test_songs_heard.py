@@ -1,4 +1,4 @@
-"""What models and measurements that know nothing of the truth hear in rendered files: singing, speech, pitch, chords."""
+"""What models and measurements that know nothing of the truth hear in rendered files: singing, pitch, chords."""
 
 import librosa
 import numpy as np

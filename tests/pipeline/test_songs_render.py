@@ -91,9 +91,11 @@ def test_a_quarter_of_the_songs_are_test_songs_and_an_eighth_validation():
     assert all("test" in splits[i : i + 4] for i in range(76))
 
 
-def test_an_unfinished_folder_is_not_listed(tmp_path):
+def test_unfinished_and_outdated_folders_are_not_listed(tmp_path):
     (tmp_path / "song-1").mkdir()
     (tmp_path / "song-1" / "mix.flac").write_bytes(b"half a file")
+    (tmp_path / "song-2").mkdir()
+    (tmp_path / "song-2" / "truth.json").write_text('{"renderer_version": 0}', encoding="utf-8")
     assert len(write_manifest(tmp_path).read_text(encoding="utf-8").splitlines()) == 1
 
 
