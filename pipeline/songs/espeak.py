@@ -1,7 +1,8 @@
 """espeak-ng (GPL-3) in a process of its own: texts on stdin, speech with phone times on stdout.
 
-The library keeps counters for flutter and noise, so the same word sounds a little different each time. Every text is
-therefore spoken by a fresh fork of a process that has spoken nothing: the same request gives the same samples.
+The library keeps counters for flutter and seeds its noise by the clock, so the same word sounds a little different each
+time. The seed is therefore set, and every text is spoken by a fresh fork of a process that has spoken nothing: the same
+request gives the same samples.
 Protocol: one JSON request ``{"voice", "rate", "pitch", "range", "texts"}``; per text one JSON line ``{"samples",
 "rate", "phones": [[sample, name], ...]}`` followed by that many int16 samples.
 """
@@ -53,6 +54,7 @@ class Speaker:
         self.library.espeak_SetSynthCallback(self.callback)
         if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice!r}")
+        self.library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # else seeded by the clock
         for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
             self.library.espeak_SetParameter(parameter, value, 0)
 
