@@ -79,7 +79,9 @@ def _stretch(rng: np.random.Generator, form: tuple[Label, ...], bars: int, facto
         label = (pairs + ones)[int(rng.choice(len(weights), p=weights / weights.sum()))]
         lengths[label] += 2 if label in pairs else 1
     result = [lengths[label] for label in form]
-    result[-1] += bars - sum(result)
+    wordless = [len(form) - 1, *(index for index, label in enumerate(form[:-1]) if label not in SUNG)]
+    for index in range(bars - sum(result)):  # what fits no label goes to single wordless sections
+        result[wordless[index % len(wordless)]] += 1
     return result
 
 
