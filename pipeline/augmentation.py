@@ -121,11 +121,10 @@ def augment(
 
 
 def transpose_key(key: str, semitones: int) -> str:
-    """``"B minor"`` and 2 -> ``"C# minor"``; `ValueError` for a key that is no note and mode."""
-    tonic, _, mode = key.partition(" ")
-    if tonic not in NOTES:
-        raise ValueError(f"key {key!r} must start with one of {', '.join(NOTES)}")
-    return f"{NOTES[(NOTES.index(tonic) + semitones) % 12]} {mode}"
+    """``"B minor"`` and 2 -> ``"C# minor"``, ``"Ab major"`` and 1 -> ``"A major"``; `ValueError` for other forms."""
+    if not (match := _KEY.fullmatch(key)):
+        raise ValueError(f"key {key!r} must be a note and a mode, like 'F# minor' or 'Ab major'")
+    return _moved_key(match, semitones)
 
 
 def balance_filters(config: BalanceConfig, rng: np.random.Generator) -> tuple[FilterRecord, ...]:
@@ -258,10 +257,11 @@ _ACCIDENTALS = {"": 0, "#": 1, "♯": 1, " sharp": 1, "b": -1, "♭": -1, " flat
 def _caption(caption: str, change: Change) -> str:
     """The caption with its tempo and key words made true of the copy."""
 
-    def key(match: re.Match[str]) -> str:
-        tonic = NOTES.index(match[1]) + _ACCIDENTALS[match[2] or ""] + change.semitones
-        return f"{NOTES[tonic % 12]}{match[3]}{match[4]}"
-
     if change.speed != 1:
         caption = _BPM.sub(lambda m: f"{float(m[1]) * change.speed:.0f}{m[2]}{m[3]}", caption)
-    return _KEY.sub(key, caption) if change.semitones else caption
+    return _KEY.sub(lambda m: _moved_key(m, change.semitones), caption) if change.semitones else caption
+
+
+def _moved_key(match: re.Match[str], semitones: int) -> str:
+    tonic = NOTES.index(match[1]) + _ACCIDENTALS[match[2] or ""] + semitones
+    return f"{NOTES[tonic % 12]}{match[3]}{match[4]}"

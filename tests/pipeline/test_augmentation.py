@@ -156,6 +156,13 @@ def test_transposing_there_and_back_is_the_identity(tonic, mode, semitones):
     assert transpose_key(transpose_key(key, semitones), -semitones) == key
 
 
+def test_keys_may_be_given_with_flats_and_no_other_spelling_is_guessed():
+    assert transpose_key("Ab major", 1) == "A major"
+    assert transpose_key("Cb minor", 0) == "B minor"
+    with pytest.raises(ValueError, match="must be a note and a mode"):
+        transpose_key("H major", 1)
+
+
 def test_a_fifth_of_the_songs_get_a_copy_and_all_eight_kinds_occur():
     names = [plan(CONFIG, 0, f"track-{i}") for i in range(5000)]
     copies = [name for name in names if name != ORIGINAL]
