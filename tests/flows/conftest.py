@@ -15,6 +15,9 @@ SETTINGS = [
     "tokenization.reference_hop_seconds=2.56",
     "conditioning.reference_seconds=5.12",
     "augmentation.copies.share=1.0",
+    "selection.require_chorus=false",  # a song of 25 s may have none
+    "artifacts.max_accompaniment_singing=1.0",
+    "artifacts.max_vocal_leak=0.0",
     "build.workers=2",
 ]
 
