@@ -28,7 +28,7 @@ from pipeline.records.splits import fix_splits
 
 logger = logging.getLogger(__name__)
 RETRIES = 2  # of a batch: disks and stores hiccup; ours
-RETRY_SECONDS: list[float] = [5, 30]
+RETRY_SECONDS: list[float] = [2, 10]
 
 
 def transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:

@@ -27,7 +27,7 @@ model: {layers: 2, width: 64, heads: 2, kv_heads: 1, head_dim: 32, ffn: 96}
 evaluation: {nll: {draws: 1}, warmup_seconds: 0.0, bootstrap_draws: 100}
 training:
   stages:
-    - {name: stage1, split: train-stage1, crop_tokens: 64, steps: 6, accumulation: 1, learning_rate: 3.0e-3,
+    - {name: stage1, split: train-stage1, crop_tokens: 64, steps: 30, accumulation: 1, learning_rate: 3.0e-3,
        warmup_steps: 1}
     - {name: stage2, split: train-stage2, crop_tokens: 128, steps: 3, accumulation: 1, learning_rate: 1.0e-3,
        warmup_steps: 1}
@@ -148,8 +148,9 @@ def test_chain_trains_generates_and_evaluates(built: BuildResult, library: Path,
     run, out = tmp_path / "run", tmp_path / "report"
     dataset = str(built.dataset.directory)
     train_model(TrainParameters(recipe=str(recipe), dataset=dataset, out=str(run)))
-    losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert losses[-1] < losses[0]
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    held_out = [line["val_nll"] for line in logged if "val_nll" in line]
+    assert held_out[-1] < np.log(16_384) - 0.1  # nats a token; what knowing nothing costs
 
     voice, band = library.parent / "song" / "song-43" / "vocal.flac", tmp_path / "band.wav"
     command = ["generate", "--checkpoint", str(run), "--vocal", str(voice), "--out", str(band), "--seed", "3"]
