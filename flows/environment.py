@@ -9,6 +9,7 @@ DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline,model",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our modules also log outside flows
     "TOKENIZERS_PARALLELISM": "false",
 }
 

@@ -1,11 +1,18 @@
 """`backline codec`: train and measure the embedded codec."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
+from rich.table import Table
+from tqdm import tqdm
+
+from flows.cli.console import out
 
 commands = typer.Typer(help="Train and measure the embedded codec.", no_args_is_help=True)
-AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 @commands.callback()
@@ -13,9 +20,58 @@ def group() -> None:
     """Train and measure the embedded codec: one stream of 16384 codes, 25 a second."""
 
 
+@commands.command()
+def train(
+    audio: Annotated[Path, typer.Option(help="Folder of music; files named vo* count as solo voices.")],
+    out_: Annotated[Path, typer.Option("--out", help="The weights file to write (.safetensors).")],
+    minutes: Annotated[float, typer.Option(min=0.1, help="About so many minutes on one core.")] = 20.0,
+    seed: Annotated[int, typer.Option(min=0, help="Same files, seed and minutes, same weights.")] = 0,
+    licence: Annotated[str, typer.Option(help="Licence of the weights, as every record will state it.")] = "unknown",
+) -> None:
+    """Train codebook and decoder on a folder of audio; cut off, the same command goes on where it was.
+
+    Example: backline codec train --audio ~/Music/stems --out my-codec.safetensors --minutes 60
+    """
+    from pipeline.codec.train import CodecTrainingConfig
+    from pipeline.codec.train import train as train_codec
+
+    config = CodecTrainingConfig.for_minutes(minutes, seed=seed, licence=licence)
+    with tqdm(total=100, unit="%", disable=None) as bar:
+
+        def show(phase: str, share: float) -> None:
+            bar.set_description(phase)
+            bar.update(100 * share - bar.n)
+
+        report = train_codec(audio_files(audio), out_, config, show)
+    out.print(
+        f"{report.weights}: {report.clips} clips, {report.audio_seconds / 60:.1f} minutes, {report.seconds:.0f} s."
+    )
+    out.print(f"Use it with --set codec.weights={report.weights}", soft_wrap=True)
+
+
+@commands.command()
+def evaluate(
+    audio: Annotated[Path, typer.Option(help="Folder of audio that the codec was not trained on.")],
+    weights: Annotated[str, typer.Option(help="A weights file [default: the shipped one].")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Encode and decode every file of a folder and print how much of the sound is left."""
+    from pipeline.codec.codec import CodecConfig, build
+    from pipeline.codec.evaluate import evaluate as measure
+
+    scores = asdict(measure(build(CodecConfig(weights=weights)), audio_files(audio)))
+    if as_json:
+        typer.echo(json.dumps(scores))
+        return
+    table = Table("figure", "value")
+    for name, value in scores.items():
+        table.add_row(name, f"{value:.4g}")
+    out.print(table)
+
+
 def audio_files(folder: Path) -> list[Path]:
     """Audio files below a folder, in a fixed order."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in AUDIO)
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not found:
-        raise typer.BadParameter(f"no {', '.join(AUDIO)} file below {folder}")
+        raise typer.BadParameter(f"no {', '.join(SUFFIXES)} file below {folder}")
     return found
