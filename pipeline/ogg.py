@@ -1,4 +1,4 @@
-"""Ogg pages: give a stream a fixed serial number, so that the same audio encodes to the same bytes.
+"""Ogg pages: a fixed serial number, so that the same audio encodes to the same bytes; whether a file has its end.
 
 Conventions: layout as in RFC 3533 section 6. Encoders draw the serial number at random; a file that holds one stream
 doesn't need that.
@@ -8,6 +8,8 @@ import struct
 import zlib
 
 HEADER_BYTES = 27  # up to and including the segment count
+LONGEST_PAGE = HEADER_BYTES + 255 + 255 * 255  # bytes
+END_OF_STREAM = 4  # among the flags of a stream's last page
 MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -27,6 +29,15 @@ def with_serial(stream: bytes, serial: int = 0) -> bytes:
         pages.append(bytes(page))
         position = end
     return b"".join(pages)
+
+
+def has_end(tail: bytes) -> bool:
+    """Whether the last page that starts in a file's last bytes is whole and marked as the end of its stream."""
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < HEADER_BYTES or not page[5] & END_OF_STREAM:
+        return False
+    body = HEADER_BYTES + page[26]
+    return len(page) >= body + sum(page[HEADER_BYTES:body])
 
 
 def checksum(page: bytes) -> int:

@@ -2,8 +2,10 @@
 
 import io
 import math
+import os
 import shutil
 import struct
+from functools import cache
 from pathlib import Path
 
 import fsspec
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from pipeline.audio import (
     FLOOR_DBFS,
+    LOSSY_SLACK,
     DecodeLimits,
     apply_gain,
     as_stereo,
@@ -30,6 +33,7 @@ from pipeline.audio import (
     write,
 )
 from pipeline.errors import BadInput
+from pipeline.ogg import checksum
 from pipeline.types import Audio
 
 RATE = 48_000
@@ -63,6 +67,55 @@ def flac_stating(frames: int) -> bytes:
     content = encoded(sine(), "FLAC", "PCM_16")
     field = int.from_bytes(content[18:26], "big") >> 36 << 36 | frames
     return content[:18] + field.to_bytes(8, "big") + content[26:]
+
+
+@cache
+def twenty_seconds(format: str, subtype: str) -> bytes:
+    return encoded(sine(20.0), format, subtype)
+
+
+@cache
+def mp3(rate: int = RATE, mode: str = "CONSTANT") -> bytes:
+    """Six seconds, of which the first is silent: a variable bit rate starts low there."""
+    audio = sine(rate=rate)
+    audio.samples[:, :rate] = 0
+    buffer = io.BytesIO()
+    options = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": mode, "compression_level": 0.5}
+    with soundfile.SoundFile(buffer, "w", rate, 2, **options) as file:
+        file.write(audio.samples.T)
+    return buffer.getvalue()
+
+
+def stating_more(content: bytes, frames: int) -> bytes:
+    """An mp3 whose header counts more frames than there are."""
+    field = max(content.find(b"Info"), content.find(b"Xing")) + 8
+    stated = int.from_bytes(content[field : field + 4], "big") + frames
+    return content[:field] + stated.to_bytes(4, "big") + content[field + 4 :]
+
+
+def headerless(content: bytes) -> bytes:
+    """An mp3 without its first frame, which holds the count."""
+    return content[content.index(content[:2], 2) :]
+
+
+def delayed(stream: bytes, frames: int) -> bytes:
+    """An Ogg as of some encoders: its first block on a page of its own, at a negative time.
+
+    libsndfile counts from there; the decoder gives nothing for it.
+    """
+    *headers, first = [b"OggS" + rest for rest in stream.split(b"OggS")[1:4]]
+    audio = stream[sum(map(len, headers)) :]
+    lacing, body = first[27 : 27 + first[26]], first[27 + first[26] :]
+    block = next(i for i, size in enumerate(lacing) if size < 255) + 1
+    cut = sum(lacing[:block])
+    parts = [first[:26] + bytes([block]) + lacing[:block] + body[:cut]]
+    parts += [first[:26] + bytes([len(lacing) - block]) + lacing[block:] + body[cut:]]
+    parts += [b"OggS" + rest for rest in audio.split(b"OggS")[2:]]
+    for number, page in enumerate(parts):
+        time = int.from_bytes(page[6:14], "little") if number else -frames
+        page = page[:6] + struct.pack("<q", time) + page[14:18] + struct.pack("<II", number + 2, 0) + page[26:]
+        parts[number] = page[:22] + struct.pack("<I", checksum(page)) + page[26:]
+    return b"".join(headers + parts)
 
 
 def reason(path: Path, limits: DecodeLimits | None = None) -> str:
@@ -99,18 +152,63 @@ def test_every_format_decodes_by_content(tmp_path: Path, format: str, subtype: s
     assert (found.duration, found.sample_rate, found.channels) == (6.0, RATE, 2)
 
 
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.97])
 @pytest.mark.parametrize(("format", "subtype"), FORMATS)
-def test_a_file_cut_in_half_is_truncated(tmp_path: Path, format: str, subtype: str) -> None:
-    content = encoded(sine(20.0), format, subtype)
-    assert reason(saved(tmp_path / "song.bin", content[: len(content) // 2])) == "truncated"
+def test_a_file_cut_short_is_truncated(tmp_path: Path, format: str, subtype: str, kept: float) -> None:
+    content = twenty_seconds(format, subtype)
+    assert reason(saved(tmp_path / "song.bin", content[: int(kept * len(content))])) == "truncated"
 
 
-@pytest.mark.parametrize(("format", "subtype"), [("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
+@pytest.mark.parametrize(
+    ("format", "subtype"),
+    [("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III")],
+)
 def test_a_damaged_middle_is_truncated(tmp_path: Path, format: str, subtype: str) -> None:
     noise = np.random.default_rng(0).normal(size=(2, 20 * RATE)).astype(np.float32) * 0.1
     content = bytearray(encoded(Audio(noise, RATE), format, subtype))
     content[len(content) // 3 : len(content) // 3 + 70_000] = bytes(70_000)
     assert reason(saved(tmp_path / "song.bin", bytes(content))) == "truncated"
+
+
+def test_an_mp3_may_promise_a_little_more_than_it_holds(tmp_path: Path) -> None:
+    content = mp3()
+    for extra in (1, 5, 10):  # frames of 1152 samples, 24 ms
+        path = saved(tmp_path / "song.mp3", stating_more(content, extra))
+        assert probe(str(path)).duration == pytest.approx(6.0 + extra * 1152 / RATE)
+        assert 0 <= decode(str(path)).length - 6 * RATE < 2 * 1152  # the encoder's padding may be kept
+    assert reason(saved(tmp_path / "song.mp3", stating_more(content, 15))) == "truncated"
+
+
+@pytest.mark.parametrize("rate", [22_050, 44_100, 48_000])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("tag", [b"", b"TAG" + bytes(125), b"APETAGEX" + b"cover art " * 6000])
+def test_an_mp3_without_a_count_decodes_to_its_end(tmp_path: Path, mode: str, rate: int, tag: bytes) -> None:
+    content = headerless(mp3(rate, mode))
+    path = saved(tmp_path / "song.mp3", b"ID3\x03\0\0\0\0\x01\0" + bytes(128) + content + tag)
+    audio = decode(str(path))
+    padded = audio.length - 6 * rate  # delay and padding aren't stated either
+    assert 0 <= padded < 3 * 1152
+    assert probe(str(path)).duration == audio.duration
+
+
+def test_a_cut_mp3_without_a_count_is_a_shorter_mp3(tmp_path: Path) -> None:
+    content = headerless(mp3())
+    half = decode(str(saved(tmp_path / "song.mp3", content[: len(content) // 2])), DecodeLimits(min_seconds=1.0))
+    assert half.duration == pytest.approx(3.0, abs=0.05)
+
+
+def test_an_ogg_that_counts_its_encoders_delay_is_whole(tmp_path: Path) -> None:
+    path = saved(tmp_path / "song.ogg", delayed(encoded(sine(), "OGG", "VORBIS"), 104))
+    assert probe(str(path)).duration == 6.0 + 104 / RATE
+    assert decode(str(path)).length == 6 * RATE
+    assert LOSSY_SLACK * RATE > 104
+
+
+def test_an_ogg_cut_within_its_last_page_is_truncated(tmp_path: Path) -> None:
+    content = twenty_seconds("OGG", "VORBIS")  # of a sine, it has a second and more to a page
+    for cut in (content[:-1], content[: content.rindex(b"OggS")], content[: content.rindex(b"OggS") + 10]):
+        assert reason(saved(tmp_path / "song.ogg", cut)) == "truncated"
+    assert decode(str(saved(tmp_path / "tagged.ogg", content + b"TAG" + bytes(125)))).duration == 20.0
 
 
 def test_a_streamed_wav_with_unknown_size_is_whole(tmp_path: Path) -> None:
@@ -196,6 +294,16 @@ def test_any_fsspec_address_and_odd_names(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as caught:
         decode("memory://audio/song.flac", DecodeLimits(max_remote_bytes=100))
     assert caught.value.reason == "too_long"
+
+
+def test_a_colon_twice_in_a_path_is_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "live::2024"
+    folder.mkdir()
+    path = saved(folder / "a::b.wav", encoded(sine(), "WAV", "PCM_16"))
+    monkeypatch.chdir(folder)
+    for uri in (str(path), f"file://{path}", "a::b.wav", os.path.join(".", "a::b.wav")):
+        assert decode(uri).length == 6 * RATE
+    assert reason(folder / "gone::b.wav") == "missing"
 
 
 def test_mono_stays_mono_and_surround_becomes_stereo(tmp_path: Path) -> None:
