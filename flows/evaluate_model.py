@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 from tqdm import tqdm
 
@@ -54,7 +55,7 @@ def evaluate_model(evaluation: EvaluateParameters) -> Path:
     return report
 
 
-@task(name="score", persist_result=True)
+@task(name="score", persist_result=True, cache_policy=NO_CACHE)
 def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
     """Generate and measure; ``results.json`` in the output folder is the result."""
     dataset, out = Path(evaluation.dataset), Path(evaluation.out)

@@ -1,8 +1,7 @@
 """Prefect tasks of a build: a task is one stage over one batch, never one song.
 
-Every task persists its result, so Retry in the UI reruns only what failed; the ledger, not Prefect, is the record of
-what is
-done.
+Retry in the UI runs a stage over a batch again only where the ledger says that something is left to do: the ledger, not
+Prefect, is the record. Tasks whose effects lie outside Prefect and are cheap to repeat are never taken from its cache.
 """
 
 import logging
@@ -11,12 +10,13 @@ from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.cache_policies import DEFAULT
+from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.tasks import Task
 from tqdm import tqdm
 
-from flows.engine.batch import BatchSummary, run_batch
+from flows.engine.batch import BatchSummary, run_batch, wanted_items
 from flows.engine.local import LocalEngine
 from flows.shards import ShardedBatch, dataset_directory, shard_batch
 from flows.stages.context import Context
@@ -42,7 +42,24 @@ def transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     return False
 
 
-@task(name="catalogue", persist_result=True)
+def unless_work_is_left(run: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """One key for a stage and batch of a flow run; none on a Retry that finds songs without a settled row."""
+    flow_run = FlowRunContext.get()
+    if flow_run is None or flow_run.flow_run is None:
+        return None
+    stage, batch, context = parameters["stage"], parameters["batch"], parameters["context"]
+    if flow_run.flow_run.run_count > 1 and unsettled(stage, context, batch):
+        return None
+    return f"{flow_run.flow_run.id}-{stage}-{context.keys[stage]}-{batch}"
+
+
+def unsettled(stage: str, context: Context, batch: int) -> bool:
+    """Whether a song that the stage is for has no row yet, or a failed one."""
+    items = wanted_items(stage, context, batch)
+    return any(stage not in item.rows or not item.rows[stage].settled for item in items)
+
+
+@task(name="catalogue", persist_result=True, cache_policy=NO_CACHE)
 def catalogue(context: Context, library: str, fix: bool) -> list[int]:
     """Add the library's files to the catalogue and, if asked, fix the splits; the batches that are there now."""
     catalog = Catalog(context.root)
@@ -66,13 +83,15 @@ def catalogue(context: Context, library: str, fix: bool) -> list[int]:
     retries=RETRIES,
     retry_delay_seconds=RETRY_SECONDS,
     retry_condition_fn=transient,
-    cache_policy=DEFAULT - "engine",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=unless_work_is_left),
 )
 def run_stage(stage: str, batch: int, context: Context, force: bool, engine: LocalEngine) -> BatchSummary:
     """One stage over one batch, with progress in the terminal and in the UI."""
     progress = Progress(stage, batch)
-    summary = run_batch(stage, context, batch, engine, force, progress)
-    progress.close()
+    try:
+        summary = run_batch(stage, context, batch, engine, force, progress)
+    finally:
+        progress.close()
     logger.info(
         "%s batch %d: %d wanted, %d worked on, %d ok, %d rejected, %d quarantined, %d failed",
         *(stage, batch, summary.wanted, summary.worked),
@@ -87,6 +106,7 @@ def run_stage(stage: str, batch: int, context: Context, force: bool, engine: Loc
     persist_result=True,
     retries=RETRIES,
     retry_delay_seconds=RETRY_SECONDS,
+    cache_policy=NO_CACHE,
 )
 def write_shards(batch: int, context: Context) -> ShardedBatch:
     """The shards of one batch."""
