@@ -18,7 +18,7 @@ SLOW := slow or crash or songs or browser
 	$(BIN)/python -m pip install --no-deps --requirement constraints-no-deps.txt
 	touch $@
 
-.PHONY: demo test test-all fmt lint bench clean
+.PHONY: demo test test-all fmt lint
 demo: .venv/.installed
 	$(BIN)/backline demo --out '$(OUT)' $(if $(LIBRARY),--library '$(LIBRARY)')
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from flows.dataset import Dataset, publish
 from flows.engine.batch import BatchSummary
 from flows.engine.local import LocalEngine
+from flows.environment import show_our_logs
 from flows.funnel import failure_rate, funnel
 from flows.recipe import load_recipe
 from flows.shards import ShardedBatch
@@ -78,6 +79,7 @@ class BuildResult:
 )
 def build_dataset(build: BuildParameters) -> BuildResult:
     """Songs -> gated, separated, annotated, tokenized shards. Skips whatever the ledger says is committed."""
+    show_our_logs()
     context = open_build(build)
     batches = catalogue(context, build.library, fix=not NEEDS_SPLITS.isdisjoint(build.stages))
     chosen = [b for b in batches if not build.only_batches or b in build.only_batches]

@@ -1,15 +1,18 @@
 """Publish a dataset: its manifest, its data card, and the tables a person sees in the UI."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.data_card import card
 from flows.funnel import StageCount, funnel
+from flows.report import funnel_stage
 from flows.shards import config_hash, dataset_directory
 from flows.stages.context import Context
+from model.evaluation.plots import funnel_chart
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files
 from pipeline.records.sharding import Sidecar, remove_unlisted, require_splits, write_manifest
@@ -74,6 +77,10 @@ def show(counts: Sequence[StageCount], text: str) -> None:
         for count in counts
     ]
     create_table_artifact(key="funnel", table=rows, description="Songs at every stage of the build")
+    picture = b64encode(funnel_chart([funnel_stage(count) for count in counts]).encode()).decode()
+    create_image_artifact(
+        image_url=f"data:image/svg+xml;base64,{picture}", key="funnel-chart", description="Songs kept at every stage"
+    )
     create_markdown_artifact(key="data-card", markdown=text, description="The data card of this dataset")
 
 

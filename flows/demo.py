@@ -3,6 +3,7 @@
 import csv
 import logging
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from flows.build_dataset import BuildParameters, build_dataset, open_build
@@ -28,41 +29,44 @@ class DemoSize:
 
 
 def run_demo(out: Path, library: str, size: DemoSize, recipe: str = "demo") -> Path:
-    """Songs -> dataset -> model -> accompaniments -> report; the report's path. Everything finished before is
-    skipped.
+    """Songs -> dataset -> model -> accompaniments -> report; the report's path.
+
+    What an earlier run finished is kept, all but the evaluation. Each library has a build of its own.
     """
     out = out.absolute()
-    root, model = out / "build", out / "model"
-    manifest = prepare_library(out, library, size, recipe)
-    built = build_dataset(BuildParameters(recipe=recipe, library=str(manifest), root=str(root)))
+    base = out / f"library-{sha256(library.encode()).hexdigest()[:8]}" if library else out
+    manifest = prepare_library(base, library, size, recipe)
+    built = build_dataset(BuildParameters(recipe=recipe, library=str(manifest), root=str(base / "build")))
     if built.dataset is None:
         raise AssertionError("a full build publishes a dataset")
     dataset = str(built.dataset.directory)
+    model = base / f"model-{built.dataset.manifest_sha256[:8]}"  # another dataset, another model
     train_model(TrainParameters(recipe=recipe, dataset=dataset, out=str(model)))
     return evaluate_model(EvaluateParameters(recipe=recipe, checkpoint=str(model), dataset=dataset, out=str(out)))
 
 
-def prepare_library(out: Path, library: str, size: DemoSize, recipe: str) -> Path:
+def prepare_library(base: Path, library: str, size: DemoSize, recipe: str) -> Path:
     """One manifest of the user's songs and the rendered ones."""
+    base.mkdir(parents=True, exist_ok=True)
     mine = scan_library(library) if library else []
-    usable = count_songs(out, library, recipe, mine) if library else 0
-    missing = size.songs - usable
+    usable = count_songs(base, library, recipe, mine) if library else 0
+    missing = max(0, size.songs - usable)
     if library:
-        logger.info("%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, max(0, missing))
+        logger.info("%d of %d files in %s are songs; rendering %d more", usable, len(mine), library, missing)
     counts: dict[Kind, int] = {"song": missing}
     if not library:
         counts |= {"speech": size.speech, "instrumental": size.instrumental}
-    seed = USER_SEEDS if library else 0
     rendered: list[Source] = []
     for kind, count in counts.items():
         if count > 0:
-            rendered += scan_library(str(render_songs(out / "songs" / kind, count, seed, kind)))
-    return write_manifest(out / "library.csv", [*mine, *rendered])
+            seed = USER_SEEDS if library else 0
+            rendered += scan_library(str(render_songs(base / "songs" / kind, count, seed, kind)))
+    return write_manifest(base / "library.csv", [*mine, *rendered])
 
 
-def count_songs(out: Path, library: str, recipe: str, mine: list[Source]) -> int:
+def count_songs(base: Path, library: str, recipe: str, mine: list[Source]) -> int:
     """How many of the user's files the detector calls songs: the first stage of the very build that follows."""
-    build = BuildParameters(recipe=recipe, library=library, root=str(out / "build"), stages=["detection"])
+    build = BuildParameters(recipe=recipe, library=library, root=str(base / "build"), stages=["detection"])
     build_dataset(build)
     uris = {source.uri for source in mine}
     return sum(

@@ -2,6 +2,7 @@
 its UI.
 """
 
+import logging
 import os
 
 DEFAULTS = {
@@ -18,6 +19,12 @@ QUIET = {
     "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "CRITICAL",  # a failure is told once, below, without traceback
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "CRITICAL",
 }
+
+
+def show_our_logs() -> None:
+    """Let our lines through to Prefect's UI: in a worker's process the root logger would drop them."""
+    for ours in ("flows", "pipeline", "model"):
+        logging.getLogger(ours).setLevel(logging.INFO)
 
 
 def prepare(quiet: bool = False) -> None:

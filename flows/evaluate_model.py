@@ -1,28 +1,31 @@
 """Evaluation: accompaniments for held-out voices, scored between floors and a ceiling, and one report page."""
 
 import logging
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import torch
+import yaml
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 from tqdm import tqdm
 
+from flows.environment import show_our_logs
 from flows.held_out import held_out_items
 from flows.recipe import Recipe, load_recipe
 from flows.report import write_run_report
 from model import checkpoint as checkpoints
+from model.config import SamplerConfig
 from model.evaluation.measures import Judges, MusicnnEmbedder
 from model.evaluation.nll import HeldOut, code_counts, held_out
 from model.evaluation.results import Results
 from model.evaluation.score import Progress, Subject, evaluate
 from model.generate import Generator
 from model.shards import ShardSamples
-from pipeline.codec.codec import build as build_codec
 from pipeline.config import Config
 from pipeline.detection.stage import build as build_detector
 from pipeline.quality.stage import build as build_rater
@@ -48,9 +51,12 @@ class EvaluateParameters(Config):
 @flow(name="evaluate-model", persist_result=False, validate_parameters=True)
 def evaluate_model(evaluation: EvaluateParameters) -> Path:
     """Generate for every held-out song, score, and write the report; its path."""
+    show_our_logs()
     recipe = load_recipe(evaluation.recipe, evaluation.overrides)
     score(evaluation, recipe)
-    report = write_run_report(Path(evaluation.out), Path(evaluation.dataset), Path(evaluation.checkpoint), recipe)
+    report = write_run_report(
+        Path(evaluation.out), Path(evaluation.dataset), Path(evaluation.checkpoint), recipe, evaluation.split
+    )
     logger.info("report %s", report)
     return report
 
@@ -66,7 +72,7 @@ def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
     samples = list(ShardSamples(dataset, evaluation.split))
     subject = Subject(
         generate=generator,
-        sampler=recipe.sampler,
+        sampler=sampler_of(generator, evaluation.overrides),
         checkpoint=str(folder),
         config_hash=sha256(generator.run.model_dump_json().encode()).hexdigest()[:12],
         device=device,
@@ -78,26 +84,34 @@ def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
             bar.update(0 if done == 0 else 1)
 
         likelihood = _likelihood(generator, dataset, samples, recipe, show)
-        found = evaluate(items, subject, judges(recipe), recipe.evaluation, out, likelihood, show)
+        found = evaluate(items, subject, judges(recipe, generator), recipe.evaluation, out, likelihood, show)
     publish(found)
     return str(out / "results.json")
 
 
-def judges(recipe: Recipe) -> Judges:
-    """The tools that measure: the build's own detector and rater, so that a score means what it meant there."""
+def sampler_of(generator: Generator, overrides: Sequence[str]) -> SamplerConfig:
+    """The sampler that the model was trained with the intent to use, with the user's changes to it."""
+    tree = generator.run.sampler.model_dump()
+    for name, value in (text.split("=", 1) for text in overrides if text.startswith("sampler.")):
+        tree[name.removeprefix("sampler.")] = yaml.safe_load(value)
+    return SamplerConfig.model_validate(tree)
+
+
+def judges(recipe: Recipe, generator: Generator) -> Judges:
+    """The tools that measure: the model's codec, the build's detector and rater, so that a score means the same."""
     detector, rater = build_detector(recipe.detection), build_rater(recipe.quality)
 
     def singing_share(audio: Audio) -> float:
         return detector(audio).singing
 
-    return Judges(build_codec(recipe.codec), rater, singing_share, MusicnnEmbedder(), rater.backend)
+    return Judges(generator.codec, rater, singing_share, MusicnnEmbedder(), rater.backend)
 
 
 def _likelihood(
     generator: Generator, dataset: Path, samples: list[Sample], recipe: Recipe, progress: Progress
 ) -> HeldOut:
     """Held-out nats per token, beside the unigram of the first stage's training tokens."""
-    counts = code_counts(ShardSamples(dataset, recipe.training.stages[0].split))
+    counts = code_counts(ShardSamples(dataset, generator.run.training.stages[0].split))
     return held_out(generator.network, samples, counts, recipe.evaluation.nll, recipe.evaluation.seed, progress)
 
 

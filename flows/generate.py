@@ -11,9 +11,12 @@ from tqdm import tqdm
 
 from model.config import SamplerConfig
 from model.generate import Generation, Generator
-from pipeline.audio import as_stereo, decode, resample, write
+from pipeline.audio import DecodeLimits, as_stereo, decode, resample, write
 from pipeline.codec.codec import SAMPLE_RATE
 from pipeline.types import Audio, Seconds
+
+WRITABLE = (".wav", ".flac", ".ogg")
+VOICE_LIMITS = DecodeLimits(min_seconds=0.1)  # a user's own voice may be short; a library's songs may not
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +45,13 @@ class Written:
 
 def generate_file(request: GenerateRequest) -> Written:
     """Generate an accompaniment of exactly the vocal's length and write it, the mix and the trace."""
+    for path in (request.out, request.mix):
+        if path is not None:
+            prepare_place(path)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     generator = Generator(request.checkpoint, device=device)
-    vocal = decode(str(request.vocal))
-    reference = decode(str(request.reference)) if request.reference else None
+    vocal = decode(str(request.vocal), VOICE_LIMITS)
+    reference = decode(str(request.reference), VOICE_LIMITS) if request.reference else None
     sampler = settings(generator.run.sampler, request)
     with tqdm(total=sampler.steps, desc="denoise", unit="step", disable=None) as bar:
         made = generator(
@@ -62,6 +68,13 @@ def bar_to(bar: "tqdm[NoReturn]", done: int, total: int) -> None:
     """Move a bar to a position; several windows make more steps than one."""
     bar.total = total
     bar.update(done - bar.n)
+
+
+def prepare_place(path: Path) -> None:
+    """Make the folder of a file that is going to be written; `ValueError` for a kind of file that can't be."""
+    if path.suffix.lower() not in WRITABLE:
+        raise ValueError(f"{path}: can't write {path.suffix or 'a file without a suffix'}; use {', '.join(WRITABLE)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:

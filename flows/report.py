@@ -24,27 +24,33 @@ from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.sharding import read_manifest
 
+NOTES = (
+    "The embedded codec hears one channel up to 12 kHz and plays two equal channels.",
+    "The quality scores rate the recording, not the music: random codes can score well on them.",
+)
 PLAYERS = 12  # rejected songs that can be listened to; a page of thousands would not open
 PANELS = 6  # test songs with spectrograms
 
 
-def write_run_report(out: Path, dataset: Path, checkpoint: Path, recipe: Recipe) -> Path:
+def write_run_report(out: Path, dataset: Path, checkpoint: Path, recipe: Recipe, split: str) -> Path:
     """``report.html`` of a build, a training run and an evaluation; what is missing is left out of the page."""
     manifest = read_manifest(dataset)
     context = Context(root_of(dataset), recipe, dict(manifest.stages))
-    scored, metrics = out / "results.json", checkpoint / "metrics.jsonl"
+    scored = out / "results.json"
+    run = checkpoint if (checkpoint / "metrics.jsonl").is_file() else checkpoint.parent
+    metrics = run / "metrics.jsonl"
     counts, told = funnel(context), list(tracks(context))
     data = ReportData(
         title=f"Backline, recipe {recipe.name}",
         facts=_facts(told, recipe, dataset),
-        funnel=tuple(_stage(count) for count in counts),
+        funnel=tuple(funnel_stage(count) for count in counts),
         histograms=tuple(_histograms(told, recipe)),
         training=read_metrics(metrics) if metrics.is_file() else (),
         results=results.read(scored) if scored.is_file() else None,
-        songs=tuple(_panels(out, dataset)),
+        songs=tuple(_panels(out, dataset, split)),
         rejected=tuple(_rejected(told))[:PLAYERS],
         backends=tuple(_backends(counts)),
-        notes=("The embedded codec hears one channel up to 12 kHz and plays two equal channels.",),
+        notes=NOTES,
     )
     path = out / "report.html"
     write_report(data, path)
@@ -60,7 +66,8 @@ def _facts(told: list[tuple[CatalogRow, Rows]], recipe: Recipe, dataset: Path) -
     return (Fact("songs in", str(len(told))), Fact("hours of audio", f"{hours:.2f}"), Fact("samples", held))
 
 
-def _stage(count: StageCount) -> FunnelStage:
+def funnel_stage(count: StageCount) -> FunnelStage:
+    """One line of the funnel, as the page draws it."""
     return FunnelStage(
         stage=count.stage,
         seen=count.seen,
@@ -82,13 +89,13 @@ def _histograms(told: list[tuple[CatalogRow, Rows]], recipe: Recipe) -> Iterator
         yield Histogram(name, tuple(q.scores[name] for q in rated))
 
 
-def _panels(out: Path, dataset: Path) -> Iterator[SongPanel]:
-    for number, item in enumerate(held_out_items(dataset, "test")[:PANELS], start=1):
+def _panels(out: Path, dataset: Path, split: str) -> Iterator[SongPanel]:
+    for number, item in enumerate(held_out_items(dataset, split)[:PANELS], start=1):
         generated, mix = out / "generated" / f"{item.key}.flac", out / "mixes" / f"{item.key}.flac"
         if generated.is_file():
             yield SongPanel(
                 key=item.key,
-                title=f"Test song {number}",
+                title=f"Held-out song {number}",
                 text=item.text,
                 vocal=item.vocal,
                 generated=generated,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ class ServerDownError(PipelineError):
 
 def start_server(port: int) -> subprocess.Popen[bytes]:
     """A server on 127.0.0.1 that answers its health check; `ServerDownError` after `START_SECONDS`."""
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise ServerDownError(f"port {port} of 127.0.0.1 is in use, by another Prefect server perhaps; try --port")
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
     process = subprocess.Popen(words, env=environment)

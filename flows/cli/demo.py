@@ -22,7 +22,7 @@ def demo(
 ) -> None:
     """Do the whole job, small: songs -> dataset -> two-stage training -> accompaniments for unheard voices -> report.
 
-    Takes less than 25 minutes on two cores. Cut off, it goes on where it was.
+    Cut off, it goes on with what is missing; the evaluation is always done again.
     """
     from flows.demo import DemoSize, run_demo
 

@@ -4,6 +4,7 @@ import logging
 import sys
 
 import typer
+from rich.markup import escape
 
 from flows.cli import build, codec, demo, model, serve, songs
 from flows.cli.console import err
@@ -33,6 +34,6 @@ def app() -> None:
     try:
         commands()
     except (PipelineError, ValueError, FileNotFoundError) as error:
-        err.print(f"[bold red]backline:[/] {error}", highlight=False)
+        err.print(f"[bold red]backline:[/] {escape(str(error))}", highlight=False)
         logging.getLogger(__name__).debug("details", exc_info=True)
         sys.exit(1)

@@ -112,3 +112,20 @@ def test_init_files_are_empty() -> None:
         if path.stat().st_size
     ]
     assert full == []
+
+
+def test_images_leave_the_command_to_pools_and_know_the_checkout() -> None:
+    lines = (ROOT / "docker" / "Dockerfile").read_text()
+    assert "ENTRYPOINT" not in lines  # a pool's command is `prefect …`, not ours
+    assert "BACKLINE_HOME=/app" in lines
+    pull = yaml.safe_load((INFRA / "prefect.yaml").read_text())["pull"]
+    assert "$BACKLINE_HOME" in json.dumps(pull)
+
+
+def test_ci_installs_every_debian_package_that_is_listed() -> None:
+    line = next(line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("packages="))
+    told = subprocess.run(
+        ["bash", "-c", f'{line}; echo "$packages"'], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    listed = [line.split("#")[0].strip() for line in (ROOT / "tests" / "debian.txt").read_text().splitlines()]
+    assert told.stdout.split() == [name for name in listed if name]
