@@ -65,27 +65,43 @@ def test_run_forms_show_literal_defaults_and_descriptions(deployments: dict[str,
     assert all(deployment["enforce_parameter_schema"] for deployment in deployments.values())
 
 
-def test_worker_runs_a_build_from_the_pool(api: str, deployments: dict[str, dict[str, Any]], tmp_path: Path) -> None:
-    songs = tmp_path / "songs"
-    songs.mkdir()
-    tone = 0.2 * np.sin(2 * np.pi * 220 * np.arange(48_000 * 8) / 48_000)
-    soundfile.write(songs / "tone.wav", tone, 48_000)
-    (songs / "notes.mp3").write_text("no audio")
-    build = BuildParameters(library=str(songs), root=str(tmp_path / "root"), stages=["detection"])
-    run = httpx.post(
-        f"{api}/deployments/{deployments['build-dataset']['id']}/create_flow_run",
-        json={"parameters": {"build": build.model_dump(mode="json")}},
-    ).json()
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "backline", "--run-once"],
+@pytest.fixture(scope="module")
+def worker(deployments: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """A process worker of the pool."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "backline"],
         cwd=ROOT,
         env=os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "2"},
     )
-    try:
-        assert state_of(api, run["id"]) == "COMPLETED"
-    finally:
-        worker.terminate()
-        worker.wait(60)
+    yield
+    process.terminate()
+    process.wait(60)
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> Path:
+    """A tone, and a text that says it is an mp3."""
+    folder = tmp_path / "songs"
+    folder.mkdir()
+    soundfile.write(folder / "b-tone.wav", 0.2 * np.sin(2 * np.pi * 220 * np.arange(48_000 * 8) / 48_000), 48_000)
+    (folder / "a-notes.mp3").write_text("no audio")
+    return folder
+
+
+def start(api: str, deployments: dict[str, dict[str, Any]], build: BuildParameters) -> str:
+    """A flow run, as the run form starts it."""
+    made = httpx.post(
+        f"{api}/deployments/{deployments['build-dataset']['id']}/create_flow_run",
+        json={"parameters": {"build": build.model_dump(mode="json")}},
+    )
+    return str(made.json()["id"])
+
+
+def test_worker_runs_a_build_from_the_pool(
+    api: str, deployments: dict[str, dict[str, Any]], worker: None, songs: Path, tmp_path: Path
+) -> None:
+    build = BuildParameters(library=str(songs), root=str(tmp_path / "root"), stages=["detection"])
+    assert state_of(api, start(api, deployments, build)) == "COMPLETED"
     context = open_build(build)
     rows = Ledger(context.root).all_rows("detection", context.keys["detection"])
     assert sorted((row.status, row.reason) for row in rows.values()) == [
@@ -94,9 +110,31 @@ def test_worker_runs_a_build_from_the_pool(api: str, deployments: dict[str, dict
     ]
 
 
+def test_retry_runs_the_failed_batch_and_takes_the_other_from_the_cache(
+    api: str, deployments: dict[str, dict[str, Any]], worker: None, songs: Path, tmp_path: Path
+) -> None:
+    build = BuildParameters(
+        library=str(songs), root=str(tmp_path / "root"), stages=["detection"], overrides=["library.batch_size=1"]
+    )
+    context = open_build(build)
+    block = Ledger(context.root).directory("detection", context.keys["detection"]) / "part-00001.parquet"
+    block.mkdir(parents=True)  # where the ledger wants to write a file
+    run = start(api, deployments, build)
+    assert state_of(api, run) == "FAILED"
+    block.rmdir()
+    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}  # what the button Retry sends
+    assert httpx.post(f"{api}/flow_runs/{run}/set_state", json=retry).json()["status"] == "ACCEPT"
+    assert state_of(api, run) == "COMPLETED"
+    assert len(Ledger(context.root).all_rows("detection", context.keys["detection"])) == 2
+    tasks = httpx.post(f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run]}}}).json()
+    ended = {(task["name"], task["state_name"]) for task in tasks}
+    assert {("detection-0", "Cached"), ("detection-1", "Completed")} <= ended
+
+
 def state_of(api: str, run: str) -> str:
     """The final state of a flow run, waited for."""
     deadline = time.monotonic() + RUN_SECONDS
+    time.sleep(2)
     kind = "none"
     while time.monotonic() < deadline:
         kind = httpx.get(f"{api}/flow_runs/{run}").json()["state"]["type"]
