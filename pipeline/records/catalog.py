@@ -19,7 +19,7 @@ from pipeline.audio import Probe
 from pipeline.audio import probe as probe_header
 from pipeline.errors import BadInput
 from pipeline.records import files, parquet
-from pipeline.records.content import Content, read_content, stamp
+from pipeline.records.content import Content, client_errors, read_content, stamp
 from pipeline.records.files import DamageError
 from pipeline.records.library import Source
 
@@ -83,13 +83,14 @@ class _Claim:
 
 
 _Pending = dict[str, tuple[CatalogRow, list[_Claim]]]
+_File = tuple[str, int]  # name, time of its writing (another root may come to lie where one was removed)
 
 
 @dataclass(slots=True)
 class _Index:
     """The catalog in memory."""
 
-    names: tuple[str, ...] = ()  # of the files it was read from
+    files: tuple["_File", ...] = ()  # it was read from
     rows: dict[str, CatalogRow] = field(default_factory=dict)
     batches: list[list[str]] = field(default_factory=list)
     uris: dict[str, list[str]] = field(default_factory=dict)  # track id -> all places it was ever seen
@@ -192,33 +193,41 @@ class Catalog:
         if known and now and index.stamps[source.uri] == now:
             self._warn_of_edit(source, index.rows[known])
             return
-        content = read_content(source.uri)
-        if known and content.error and not index.rows[known].error:
+        row = _describe(source, read_content(source.uri))
+        if row.sha256 and row.track_id not in index.rows and row.track_id not in pending:
+            row = self._probed(source, row)
+        if known and not row.sha256 and not index.rows[known].error:
             return  # gone for now: the track it held stays
-        track_id = (content.sha256 or hashlib.sha256(source.uri.encode()).hexdigest())[:32]
-        claim = _Claim(track_id, source.uri, now)
-        if track_id in index.rows:
-            self._warn_of_edit(source, index.rows[track_id])
-            if known != track_id or index.stamps[source.uri] != now:
+        claim = _Claim(row.track_id, source.uri, now if row.sha256 else "")  # what wasn't read is read again
+        if row.track_id in index.rows:
+            self._warn_of_edit(source, index.rows[row.track_id])
+            if known != row.track_id or index.stamps[source.uri] != claim.stamp:
                 aliases.append(claim)
-        elif track_id in pending:
-            pending[track_id][1].append(claim)
+        elif row.track_id in pending:
+            pending[row.track_id][1].append(claim)
         else:
-            row = _describe(source, track_id, content)
-            pending[track_id] = (row if content.error else self._probed(row), [claim])
+            pending[row.track_id] = (row, [claim])
 
-    def _probed(self, row: CatalogRow) -> CatalogRow:
+    def _probed(self, source: Source, row: CatalogRow) -> CatalogRow:
+        """The row with its header's facts; as if never read where its client fails now, since rows stay for good."""
         try:
-            header = self.probe(row.uri)
+            with client_errors(row.uri):
+                header = self.probe(row.uri)
         except BadInput as error:
             return replace(row, error=error.reason, message=str(error))
+        except OSError as error:
+            message = f"{row.uri} can't be read: {error}; mend it or take it out of the library"
+            return _describe(source, Content(error="unreadable", message=message))
         return replace(row, duration=header.duration, sample_rate=header.sample_rate, channels=header.channels)
 
     def _warn_of_edit(self, source: Source, row: CatalogRow) -> None:
+        """What a library says of a known track must be what it said first, or be empty."""
         said = {"split": source.split, "artist": source.artist, "text": source.text, "licence": source.licence}
+        said |= {"vocal_uri": source.vocal, "accompaniment_uri": source.accompaniment}
         changed = {name: value for name, value in said.items() if value and value != getattr(row, name)}
         if changed:
-            logger.warning("%s is catalogued already; its new %s is not taken", source.uri, changed)
+            message = "%s is catalogued already; its new %s is not taken: take another root to have it otherwise"
+            logger.warning(message, source.uri, changed)
 
     def _commit(self, pending: _Pending) -> list[int]:
         """Write what is pending as the next batch; what another writer catalogued meanwhile becomes aliases."""
@@ -244,22 +253,22 @@ class Catalog:
 
     def _index(self) -> _Index:
         """The catalog as it is on disk now; only files that came since the last look are read."""
-        names = self._names()
-        if names[: len(self._cache.names)] != self._cache.names:
+        found = self._files()
+        if found[: len(self._cache.files)] != self._cache.files:
             self._cache = _Index()
-        for name in names[len(self._cache.names) :]:
-            _read_into(self._cache, self.directory / name)
-            self._cache.names += (name,)
+        for file in found[len(self._cache.files) :]:
+            _read_into(self._cache, self.directory / file[0])
+            self._cache.files += (file,)
         return self._cache
 
-    def _names(self) -> tuple[str, ...]:
+    def _files(self) -> tuple[_File, ...]:
         """The catalog's files in the order of their claims; a listing made while another writer adds may lack one."""
         for _ in range(_LISTINGS):
             found = [match for path in self.directory.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
             found.sort(key=lambda match: (int(match["number"]), match["kind"], int(match["turn"] or 0)))
             parts = [int(match["number"]) for match in found if match["kind"] == "part"]
             if parts == list(range(len(parts))):
-                return tuple(match[0] for match in found)
+                return tuple((match[0], (self.directory / match[0]).stat().st_mtime_ns) for match in found)
         lost = min(set(range(len(parts))) - set(parts))
         raise DamageError(f"{self.directory}/part-{lost:05d}.parquet is missing; restore it, its songs are unknown")
 
@@ -288,7 +297,8 @@ def _encode_part(entries: Iterable[tuple[CatalogRow, list[_Claim]]]) -> bytes:
     return parquet.encode(pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
 
 
-def _describe(source: Source, track_id: str, content: Content) -> CatalogRow:
+def _describe(source: Source, content: Content) -> CatalogRow:
+    track_id = (content.sha256 or hashlib.sha256(source.uri.encode()).hexdigest())[:32]
     return CatalogRow(
         track_id=track_id, uris=(source.uri,), sha256=content.sha256, bytes=content.bytes,
         duration=0.0, sample_rate=0, channels=0,

@@ -5,16 +5,22 @@ Conventions: a URI is a path of this machine or an fsspec URL (``protocol://...`
 
 import hashlib
 import os
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import fsspec
+from fsspec.core import url_to_fs
 
-from pipeline.errors import BackendUnavailable
+from pipeline.errors import BackendUnavailable, PipelineError
 
 _BLOCK = 1 << 20  # bytes hashed at a time
+# What fsspec's file systems (http, s3fs, gcsfs, adlfs, sftp, memory) call a hash of the content and a time of change.
+_CHANGES = (
+    "ETag", "etag", "Content-MD5", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def read_content(uri: str) -> Content:
     """Hash every byte of a URI; what can't be read is an answer, not an exception."""
     total, size = hashlib.sha256(), 0
     try:
-        with open_uri(uri) as file:
+        with client_errors(uri), open_uri(uri) as file:
             while block := file.read(_BLOCK):
                 total.update(block)
                 size += len(block)
@@ -60,12 +66,39 @@ def read_content(uri: str) -> Content:
     return Content(total.hexdigest(), size)
 
 
+@contextmanager
+def client_errors(uri: str) -> Iterator[None]:
+    """Whatever a URL's client raises (aiohttp, botocore, ... each its own) leaves as `OSError`."""
+    try:
+        yield
+    except (PipelineError, OSError):
+        raise
+    except Exception as error:
+        if not is_url(uri):
+            raise
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
 def stamp(uri: str) -> str:
-    """Size, times and inode of a local file: changes when the file does; empty where that can't be told."""
+    """What changes when the content does, without reading it; empty where that can't be told.
+
+    Size, times and inode of a local file; of a URL its size with the hash (ETag) or the time that its server gives.
+    """
     if is_url(uri):
-        return ""
+        return _remote_stamp(uri)
     try:
         facts = os.stat(uri)
     except OSError:
         return ""
     return f"{facts.st_size}-{facts.st_mtime_ns}-{facts.st_ctime_ns}-{facts.st_ino}"
+
+
+def _remote_stamp(uri: str) -> str:
+    try:
+        with client_errors(uri):
+            filesystem, path = url_to_fs(uri)
+            facts = filesystem.info(path)
+    except OSError:
+        return ""
+    said = [f"{name}={facts[name]}" for name in _CHANGES if facts.get(name)]
+    return f"{facts.get('size')}-{'-'.join(said)}" if said else ""  # a size alone can stay while bytes change

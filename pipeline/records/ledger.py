@@ -1,9 +1,9 @@
 """What happened to every track at every stage: the record that progress bars and dashboards are not.
 
-Conventions: ``<root>/stages/<stage>-<key>/part-<batch>.parquet`` holds one row per track; rows that come later (a
-retry, a lowered gate) are a further generation ``part-<batch>-g001.parquet``. A part is its own commit:
-create-if-absent, never rewritten. A track is *settled* once it has a row that is not ``failed``: the first such row
-wins, whoever else worked on it.
+Conventions: ``<root>/stages/<stage>-<key>/part-<batch>.parquet`` holds one row per track; rows that come later (the
+next songs of a long batch, a retry, a lowered gate) are a further generation ``part-<batch>-g001.parquet``. A part is
+its own commit: create-if-absent, never rewritten. A track is *settled* once it has a row that is not ``failed``: the
+first such row wins, whoever else worked on it.
 """
 
 import hashlib
@@ -48,7 +48,7 @@ class Row:
     seconds: float = 0.0  # s of work on this track
     backend: str = ""
     weights_sha256: str = ""  # empty where the backend has no weights
-    licence: str = ""  # of the weights
+    licence: str = ""  # of the weights; of the code or the recordings where there are none
 
     @property
     def settled(self) -> bool:
@@ -104,10 +104,6 @@ class Ledger:
     def rows(self, stage: str, key: str, batch: int) -> dict[str, Row]:
         """Track id -> its newest row; empty where nothing is committed."""
         return _merge(self._parts(stage, key, batch))
-
-    def committed(self, stage: str, key: str) -> list[int]:
-        """Batches that have a part."""
-        return sorted({part.batch for part in self._parts(stage, key)})
 
     def all_rows(self, stage: str, key: str) -> dict[str, Row]:
         """Track id -> its newest row, over all batches in their order."""

@@ -1,8 +1,10 @@
 """A folder, glob or manifest -> the songs that it names.
 
 Conventions: local files are absolute paths, everything else is an fsspec URL as written; the order is the manifest's,
-or that of the paths. Files whose name does not look like audio are ignored and counted; whether a listed file *is*
-audio shows later. Names that start with a dot are ignored (macOS leaves ``._song.mp3`` beside ``song.mp3``).
+or that of the paths. A folder that holds a ``manifest.csv`` with our columns alone, wherever it lies in the library, is
+what that manifest lists and nothing else: beside a song there may be its stems, which are no songs. Files whose name
+does not look like audio are ignored and counted; whether a listed file *is* audio shows later. Names that start with a
+dot are ignored (macOS leaves ``._song.mp3`` beside ``song.mp3``).
 """
 
 import csv
@@ -18,7 +20,7 @@ from pathlib import Path
 
 from pipeline.errors import BadInput
 from pipeline.records import parquet
-from pipeline.records.content import is_url, open_uri
+from pipeline.records.content import client_errors, is_url, open_uri
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,7 @@ AUDIO_SUFFIXES = (
 )  # fmt: skip
 """What looks like audio. Some can't be decoded here: those songs are quarantined by name instead of vanishing."""
 
+MANIFEST = "manifest.csv"  # as `songs render` writes it
 SPLITS = ("", "train", "val", "test")
 COLUMNS = ("path", "uri", "split", "artist", "text", "licence", "vocal", "accompaniment")
 Table = tuple[list[str], list[Mapping[str, object]]]  # columns, rows
@@ -63,7 +66,7 @@ def scan_library(library: str) -> list[Source]:
     elif local.is_file():
         sources = [Source(uri) for uri in _audio([os.path.abspath(local)])]
     elif local.is_dir():
-        sources = [Source(uri) for uri in _audio(_walk(local))]
+        sources = _from_folder(local)
     elif glob.has_magic(library):
         found = glob.glob(str(local), recursive=True)
         sources = [Source(uri) for uri in _audio(os.path.abspath(path) for path in found if os.path.isfile(path))]
@@ -73,6 +76,17 @@ def scan_library(library: str) -> list[Source]:
         known = " ".join(sorted(AUDIO_SUFFIXES))
         raise BadInput(f"library {library!r} names no song; audio files end in one of {known}", "library_empty")
     return sources
+
+
+def _from_folder(folder: Path) -> list[Source]:
+    """What the manifests below a folder list, then the audio files that none of them stands for."""
+    paths = list(_walk(folder))
+    listed: list[Source] = []
+    for manifest in sorted(path for path in paths if os.path.basename(path) == MANIFEST):
+        songs = _from_manifest(manifest, _read_csv)
+        logger.info("library: %s lists %d songs; other files of its folder are not taken", manifest, len(songs))
+        listed += songs
+    return listed + [Source(uri) for uri in _audio(path for path in paths if os.path.basename(path) != MANIFEST)]
 
 
 def _audio(paths: Iterable[str]) -> list[str]:
@@ -99,20 +113,34 @@ def _storable(path: str) -> str:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Every file below a folder, links followed, no folder twice."""
+    """Every file below a folder, links followed, no folder twice; of one with a manifest of ours, that alone."""
     seen = set()
     for parent, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
         real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        listed = MANIFEST in names and _is_ours(os.path.join(parent, MANIFEST))
+        taken = [MANIFEST] if listed else [name for name in names if name != MANIFEST]
+        folders[:] = [] if real in seen or listed else sorted(name for name in folders if not name.startswith("."))
         if real not in seen:
-            yield from (os.path.join(parent, name) for name in names if os.path.isfile(os.path.join(parent, name)))
+            yield from (os.path.join(parent, name) for name in taken if os.path.isfile(os.path.join(parent, name)))
         seen.add(real)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether a table's columns are those of a manifest, and no others."""
+    try:
+        columns, _ = _read_csv(Path(path).read_bytes())
+    except (OSError, ValueError, csv.Error):
+        columns = []
+    ours = bool({"path", "uri"} & set(columns)) and set(columns) <= set(COLUMNS)
+    if not ours:
+        logger.warning("library: %s is no manifest of ours (known columns: %s), not read", path, ", ".join(COLUMNS))
+    return ours
 
 
 def _from_manifest(library: str, read: Callable[[bytes], Table]) -> list[Source]:
     location = library if is_url(library) else os.path.abspath(Path(library).expanduser())
     try:
-        with open_uri(location) as file:
+        with client_errors(location), open_uri(location) as file:
             columns, rows = read(file.read())
     except FileNotFoundError as error:
         raise BadInput(f"manifest {library!r} does not exist; check the path", "library_missing") from error

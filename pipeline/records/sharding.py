@@ -2,8 +2,8 @@
 
 Conventions: a shard is ``<split>-<number>-<hash 8>.tar``; the hash is of its config and content, so a changed
 selection makes another file and no old byte changes. Its sidecar (``.json``, written last, create-if-absent) is the
-commit. Readers take the shards that ``manifest.json`` lists and no others. No date, host or duration is written: same
-samples, same bytes.
+commit; it names the inputs too, so that an equal build finds its shard without making it again. Readers take the shards
+that ``manifest.json`` lists and no others. No date, host or duration is written: same samples, same bytes.
 """
 
 import hashlib
@@ -13,7 +13,8 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +49,7 @@ class Sidecar:
     keys_sha256: str  # of the keys in order, joined by newlines
     config_hash: str
     schema_version: int = SCHEMA_VERSION
+    inputs_sha256: str = ""  # of what the samples were made from; empty where the writer didn't say
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,27 @@ class Manifest:
     )  # JSON values that readers may need: the vector of the empty text
 
 
-def write_shard(directory: Path, split: str, number: int, samples: Iterable[Sample], config_hash: str) -> Sidecar:
+def committed_shard(directory: Path, split: str, number: int, inputs_sha256: str) -> Sidecar | None:
+    """The commit of a shard that was made from these inputs and whose tar has its length; `None` if there is none.
+
+    The tar's bytes are not read: that is what `verify` is for, and whoever removes a damaged tar gets it written again.
+    """
+    for path in sorted(directory.glob(f"{split}-{number:06d}-*.json")):
+        with suppress(DamageError):  # a sidecar that says nothing commits nothing
+            sidecar, tar = read_sidecar(path), path.with_suffix(".tar")
+            if sidecar.inputs_sha256 == inputs_sha256 and tar.is_file() and tar.stat().st_size == sidecar.bytes:
+                return sidecar
+    return None
+
+
+def write_shard(
+    directory: Path,
+    split: str,
+    number: int,
+    samples: Iterable[Sample],
+    config_hash: str,
+    inputs_sha256: str = "",
+) -> Sidecar:
     """Write and commit one shard; where the same shard is committed already, only its sidecar is returned.
 
     Samples come sorted by key. `ContractError` if one breaks the contract, is out of order or belongs to another split;
@@ -78,17 +100,28 @@ def write_shard(directory: Path, split: str, number: int, samples: Iterable[Samp
         sha256, size = files.digest(temporary)
         name_hash = hashlib.sha256(f"{config_hash}\n{sha256}".encode()).hexdigest()[:8]
         name = f"{split}-{number:06d}-{name_hash}.tar"
-        sidecar = Sidecar(split, number, name, sha256, size, len(keys), keys_hash(keys), config_hash)
+        sidecar = Sidecar(
+            *(split, number, name, sha256, size, len(keys), keys_hash(keys), config_hash), inputs_sha256=inputs_sha256
+        )
         path = directory / name
         if not (path.exists() and files.digest(path) == (sha256, size)):  # absent, or damaged: mend it
             files.publish(temporary, path)
-    if not files.create(path.with_suffix(".json"), _json(asdict(sidecar))):
-        committed = read_sidecar(path.with_suffix(".json"))
-        if committed != sidecar:
-            raise DamageError(
-                f"{path}: sidecar says {committed}, the same shard written now is {sidecar}; remove both files"
-            )
+    _commit(path, sidecar)
     return sidecar
+
+
+def _commit(path: Path, sidecar: Sidecar) -> None:
+    """Write the sidecar; one that is there must say the same, but for inputs that came to the same bytes."""
+    place = path.with_suffix(".json")
+    if files.create(place, _json(asdict(sidecar))):
+        return
+    committed = read_sidecar(place)
+    if replace(committed, inputs_sha256=sidecar.inputs_sha256) != sidecar:
+        raise DamageError(
+            f"{path}: sidecar says {committed}, the same shard written now is {sidecar}; remove both files"
+        )
+    if committed != sidecar:
+        files.replace(place, _json(asdict(sidecar)))
 
 
 def read_shard(path: Path, sidecar: Sidecar) -> Iterator[Sample]:
@@ -125,12 +158,7 @@ def read_sidecar(path: Path) -> Sidecar:
     try:
         return Sidecar(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError) as error:
-        raise DamageError(f"{path}: not a sidecar ({error}); write the shard again") from error
-
-
-def list_sidecars(directory: Path) -> list[Sidecar]:
-    """Every committed shard in a folder, listed in a manifest or not, by name."""
-    return [read_sidecar(path) for path in sorted(directory.glob("*.json")) if SHARD_NAME.fullmatch(path.name)]
+        raise DamageError(f"{path}: not a sidecar ({error}); remove it and build again") from error
 
 
 def write_manifest(
@@ -174,7 +202,7 @@ def require_splits(sidecars: Iterable[Sidecar], splits: Sequence[str] = SPLITS) 
     if empty := [split for split in splits if not counts[split]]:
         raise EmptySplitError(
             f"no song left for {', '.join(empty)} (samples per split: {counts}); add songs, lower the gate, "
-            "or give songs a split in a manifest"
+            "or take another root with a manifest that gives songs a split (catalogued songs keep theirs)"
         )
 
 

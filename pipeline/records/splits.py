@@ -64,14 +64,26 @@ def fix_splits(root: Path, config: SplitConfig, rows: Sequence[CatalogRow]) -> S
     more still. `SplitError` where no song would be left to train on (nothing is written), and where the root's splits
     were fixed by another config.
     """
-    path = root / "catalog" / "splits.json"
+    path = splits_path(root)
     asked = config.model_dump_json()
     if not path.exists():
         files.create(path, f"{json.dumps(asdict(_choose(config, rows, asked)), indent=1)}\n".encode())
-    rule = SplitRule(**json.loads(path.read_bytes()))
+    rule = read_splits(root)
     if SplitConfig.model_validate_json(rule.asked) != config:
         raise SplitError(f"{path} was fixed with {rule.asked}, now asked: {asked}; go back to it, or take another root")
     return rule
+
+
+def read_splits(root: Path) -> SplitRule:
+    """The rule that the root's first build fixed; `SplitError` before that."""
+    path = splits_path(root)
+    if not path.exists():
+        raise SplitError(f"{path} is missing: no build has fixed this root's splits yet; run all stages of a build")
+    return SplitRule(**json.loads(path.read_bytes()))
+
+
+def splits_path(root: Path) -> Path:
+    return root / "catalog" / "splits.json"
 
 
 def _choose(config: SplitConfig, rows: Sequence[CatalogRow], asked: str) -> SplitRule:
@@ -86,7 +98,8 @@ def _choose(config: SplitConfig, rows: Sequence[CatalogRow], asked: str) -> Spli
     if val > len(places) or (val == len(places) and not given["train"]):
         raise SplitError(
             f"{len(songs)} songs of {len(places)} artists can't give test {max(want_test, 0)}, val {max(want_val, 0)} "
-            "and leave one to train on; add songs, ask for fewer, or give songs a split in a manifest"
+            "and leave one to train on; add songs, ask for fewer, or take another root with a manifest that gives "
+            "songs a split (here they are catalogued without one, for good)"
         )
     return SplitRule(config.seed, _border(places, test), _border(places, val), asked)
 

@@ -40,7 +40,7 @@ class Artefact:
 
 
 class Store:
-    """The files of one stage directory: ``<directory>/{audio,arrays,files}/ab/ab12…-<name>-<hash 8>.<suffix>``."""
+    """The files of one stage directory: ``<directory>/{audio,arrays}/ab/ab12…-<name>-<hash 8>.<suffix>``."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -60,9 +60,6 @@ class Store:
     def get_arrays(self, artefact: Artefact) -> dict[str, NDArray[Any]]:
         return dict(load_arrays(self.get_bytes(artefact)))
 
-    def put_bytes(self, track_id: str, name: str, data: bytes, suffix: str = "bin") -> Artefact:
-        return self._put("files", track_id, name, suffix, data)
-
     def get_bytes(self, artefact: Artefact) -> bytes:
         """The recorded bytes, or `DamageError`."""
         path = self.path(artefact)
@@ -77,11 +74,11 @@ class Store:
         return data
 
     def path(self, artefact: Artefact) -> Path:
-        """Where the artefact lies, for players and reports that need a file."""
+        """Where the artefact lies, for players and reports that need a file; to measure audio, `get_audio` it."""
         return self.directory / artefact.path
 
     def _put(self, kind: str, track_id: str, name: str, suffix: str, data: bytes) -> Artefact:
-        for value, rule in ((track_id, r"[0-9a-f]{8,64}"), (name, r"[a-z0-9_+-]{1,64}"), (suffix, r"[a-z0-9]{1,16}")):
+        for value, rule in ((track_id, r"[0-9a-f]{8,64}"), (name, r"[a-z0-9_+-]{1,64}")):
             if not re.fullmatch(rule, value):
                 raise ValueError(f"{value!r} can't be part of a file name: it must match {rule}")
         sha256 = hashlib.sha256(data).hexdigest()

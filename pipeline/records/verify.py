@@ -84,7 +84,7 @@ def _shard_problems(path: Path, shard: Sidecar, samples: list[Sample]) -> Iterat
     except tarfile.TarError as error:
         yield Problem(path, "cut", f"a member is cut short ({error}); remove it and build again")
     except ContractError as error:
-        yield Problem(path, "contract", f"sample {keys[-1]!r}: {error}; build the dataset again")
+        yield Problem(path, "contract", f"sample {keys[-1]!r}: {error}; remove it and build again")
         return
     if len(keys) != shard.samples:
         yield Problem(path, "samples", f"{len(keys)} samples, committed {shard.samples}; remove it and build again")

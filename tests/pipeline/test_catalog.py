@@ -1,6 +1,7 @@
 import hashlib
 import logging
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import fsspec
 import numpy as np
 import pytest
 import soundfile
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +110,7 @@ def test_a_stamp_changes_with_the_file(tmp_path):
     os.replace(tmp_path / "new/a", source.uri)
     stamps.append(stamp(source.uri))
     assert len(set(stamps)) == 4
-    assert stamp(str(tmp_path / "gone")) == stamp("https://host/a.wav") == ""
+    assert stamp(str(tmp_path / "gone")) == stamp("memory://gone/a.wav") == stamp("nonsense://host/a.wav") == ""
 
 
 def test_known_bytes_elsewhere_are_another_place_of_the_same_track(catalog, tmp_path):
@@ -172,7 +174,9 @@ def test_a_known_track_is_not_edited_and_that_is_said(catalog, tmp_path, caplog)
     catalog.add([source])
     catalog.add([Source(source.uri, split="test")])
     assert everything(catalog)[0].split == ""
-    assert "{'split': 'test'} is not taken" in caplog.text
+    assert "{'split': 'test'} is not taken: take another root" in caplog.text
+    catalog.add([Source(source.uri, vocal="/v.wav", accompaniment="/a.wav")])
+    assert "{'vocal_uri': '/v.wav', 'accompaniment_uri': '/a.wav'} is not taken" in caplog.text
 
 
 def test_killed_between_batches_and_run_again_the_batches_are_the_same(tmp_path):
@@ -219,6 +223,80 @@ def test_urls_are_read_through_fsspec(tmp_path):
     assert [(row.bytes, row.error) for row in everything(catalog)] == [(4, ""), (0, "missing")]
     with pytest.raises(BackendUnavailable, match="no file system"):
         catalog.add([Source("nonsense://songs/a.wav")])
+
+
+class ClientError(Exception):
+    """As aiohttp's: no `OSError`."""
+
+
+class Remote(MemoryFileSystem):
+    """A server that counts what is fetched, may know a hash of the content, and may be out of order."""
+
+    protocol, store, pseudo_dirs = "remote", {}, [""]  # as fsspec's own
+    fetched, hashes, broken = 0, True, False
+
+    def info(self, path, **kwargs):
+        if Remote.broken:
+            raise ClientError("503, try later")
+        found = super().info(path, **kwargs)
+        return {"size": found["size"]} | ({"ETag": hash(self.cat_file(path))} if Remote.hashes else {})
+
+    def _open(self, path, mode="rb", **kwargs):
+        Remote.fetched += mode == "rb"
+        if Remote.broken:
+            raise ClientError("503, try later")
+        return super()._open(path, mode, **kwargs)
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    fsspec.register_implementation("remote", Remote, clobber=True)
+    for name in ("fetched", "hashes", "broken"):
+        monkeypatch.setattr(Remote, name, getattr(Remote, name))
+    with fsspec.open("remote://songs/a.wav", "wb") as file:
+        file.write(b"song")
+    return Remote
+
+
+@pytest.mark.parametrize(("hashes", "fetches"), [(True, 1), (False, 2)])
+def test_a_url_is_fetched_again_only_where_its_server_can_not_tell_a_change(tmp_path, remote, hashes, fetches):
+    remote.hashes = hashes
+    catalog = Catalog(tmp_path, lambda uri: Probe(1.0, 44_100, 1))
+    for _ in range(2):
+        catalog.add([Source("remote://songs/a.wav")])
+    assert remote.fetched == fetches
+    with fsspec.open("remote://songs/a.wav", "wb") as file:
+        file.write(b"gnos")
+    assert catalog.add([Source("remote://songs/a.wav")]) == [1]
+
+
+def test_a_clients_error_quarantines_its_song_alone_until_it_can_be_read(tmp_path, remote):
+    def probe(uri: str) -> Probe:
+        if remote.hashes:
+            raise ClientError("reset by peer")
+        return Probe(1.0, 44_100, 1)
+
+    [local] = put(tmp_path / "lib", a="one")
+    catalog, sources = Catalog(tmp_path, header), [Source("remote://songs/a.wav"), local]
+    remote.broken = True
+    catalog.add(sources)
+    assert [row.error for row in everything(catalog)] == ["unreadable", ""]
+    assert "ClientError: 503" in everything(catalog)[0].message
+    remote.broken, catalog.probe = False, probe
+    assert catalog.add(sources) == []  # its bytes can be fetched, its header can't
+    remote.hashes = False
+    assert catalog.add(sources) == [1]
+    assert [row.error for row in everything(catalog)] == ["unreadable", "", ""]
+
+
+def test_a_root_made_anew_in_its_place_is_read_anew(tmp_path):
+    catalog = Catalog(tmp_path / "root", header)
+    catalog.add(put(tmp_path / "lib", a="one"))
+    before = ids(catalog)
+    shutil.rmtree(tmp_path / "root")
+    Catalog(tmp_path / "root", header).add(put(tmp_path / "lib", b="two"))
+    assert ids(catalog) != before
+    assert ids(catalog) == ids(Catalog(tmp_path / "root", header))
 
 
 def test_find_by_id_place_name_and_bytes(catalog, tmp_path, monkeypatch):

@@ -52,7 +52,6 @@ def test_the_first_settled_row_of_a_track_holds_and_failures_are_retried(tmp_pat
             if row.track_id not in model or model[row.track_id].status == "failed":
                 model[row.track_id] = row
         assert ledger.rows("quality", KEY, 3) == model
-    assert ledger.committed("quality", KEY) == ([3] if history else [])
     assert ledger.all_rows("quality", KEY) == model
 
 
@@ -91,8 +90,9 @@ def test_writers_at_once_agree_and_lose_no_track(tmp_path):
 
 def test_nothing_to_do_is_remembered(tmp_path):
     ledger = Ledger(tmp_path)
-    ledger.commit("quality", KEY, 7, [])
-    assert ledger.committed("quality", KEY) == [7]
+    part = ledger.commit("quality", KEY, 7, [])
+    assert ledger.commit("quality", KEY, 7, []) == part
+    assert list(part.parent.iterdir()) == [part]
     assert ledger.rows("quality", KEY, 7) == {}
 
 
@@ -101,7 +101,6 @@ def test_what_a_killed_writer_leaves_is_no_part(tmp_path):
     directory = ledger.commit("quality", KEY, 0, [Row(tracks[0], "ok")]).parent
     (directory / ".attempt-1-part-00001.parquet").write_bytes(b"PAR1")
     (directory / "part-00002.parquet.tmp").write_bytes(b"PAR1")
-    assert ledger.committed("quality", KEY) == [0]
     assert len(ledger.all_rows("quality", KEY)) == 1
 
 

@@ -36,9 +36,38 @@ def test_a_folder_gives_what_looks_like_audio_and_counts_the_rest(folder, caplog
     assert "3 audio files; ignored 3 others" in caplog.text
 
 
-def test_a_manifest_inside_a_folder_is_not_read(folder):
-    (folder / "manifest.csv").write_text("path\nnowhere.wav\n")
+def test_a_folder_of_rendered_songs_is_what_its_manifest_lists_and_no_stems(folder, caplog):
+    rendered = folder / "rendered"
+    for name in ("mix", "vocal", "accompaniment"):
+        (rendered / "song-3").mkdir(parents=True, exist_ok=True)
+        (rendered / "song-3" / f"{name}.flac").write_bytes(b"x")
+    stems = "song-3/vocal.flac,song-3/accompaniment.flac"
+    (rendered / "manifest.csv").write_text(
+        f"path,split,artist,text,licence,vocal,accompaniment\nsong-3/mix.flac,test,,slow,CC0-1.0,{stems}\n"
+    )
+    paths = {name: str(rendered / "song-3" / f"{name}.flac") for name in ("vocal", "accompaniment")}
+    song = Source(str(rendered / "song-3" / "mix.flac"), "test", "", "slow", "CC0-1.0", **paths)
+    with caplog.at_level(logging.INFO):
+        assert scan_library(str(rendered)) == [song]
+    assert f"{rendered / 'manifest.csv'} lists 1 songs" in caplog.text
+    everything = scan_library(str(folder))  # a folder above it: the same song, and the loose files
+    assert everything[0] == song
+    assert [source.uri for source in everything[1:]] == [
+        str(folder / name) for name in ("a/one.wav", "b/two.FLAC", "not audio.mp3")
+    ]
+
+
+@pytest.mark.parametrize("content", ["path,duration\nnowhere.wav,7\n", "split\ntest\n", b"\xff", b""])
+def test_somebody_elses_table_in_a_folder_is_not_read_and_that_is_said(folder, caplog, content):
+    (folder / "manifest.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert len(uris(folder)) == 3
+    assert "is no manifest of ours" in caplog.text
+
+
+def test_a_wrong_row_in_our_manifest_is_named(folder):
+    (folder / "manifest.csv").write_text("path,split\na/one.wav,dev\n")
+    with pytest.raises(BadInput, match="split 'dev'"):
+        scan_library(str(folder))
 
 
 def test_links_are_followed_once(folder):

@@ -21,7 +21,7 @@ from pipeline.records.sharding import (
     EmptySplitError,
     ManifestError,
     Sidecar,
-    list_sidecars,
+    committed_shard,
     read_manifest,
     read_shard,
     remove_unlisted,
@@ -97,7 +97,7 @@ def test_what_a_killed_writer_leaves_is_no_shard_and_goes_away_with_age(tmp_path
     left = tmp_path / ".attempt-0123-train-stage1-000000.tar"
     left.write_bytes(b"torn")
     sidecar = write(tmp_path, some(1))
-    assert list_sidecars(tmp_path) == [sidecar]
+    assert committed_shard(tmp_path, "train-stage1", 0, "") == sidecar
     write_manifest(tmp_path, "d", "c0", [sidecar], {})
     assert remove_unlisted(tmp_path) == []
     os.utime(left, (0, 0))
@@ -170,6 +170,33 @@ def test_a_sidecar_that_says_something_else_is_not_overwritten(tmp_path):
         write(tmp_path, some(2))
 
 
+def test_a_shard_is_found_by_what_it_was_made_from(tmp_path):
+    def look(inputs: str = "i0", split: str = "train-stage1", number: int = 0) -> Sidecar | None:
+        return committed_shard(tmp_path, split, number, inputs)
+
+    assert look() is None
+    sidecar = write_shard(tmp_path, "train-stage1", 0, some(2), "c0", "i0")
+    assert look() == sidecar
+    assert look("i1") is look(split="val") is look(number=1) is None
+    tar, commit = tmp_path / sidecar.file, (tmp_path / sidecar.file).with_suffix(".json")
+    data = tar.read_bytes()
+    tar.write_bytes(data[:-1])
+    assert look() is None
+    tar.unlink()
+    assert look() is None
+    tar.write_bytes(data)
+    commit.write_text("{")
+    assert look() is None
+
+
+def test_other_inputs_of_the_same_bytes_are_told_in_the_same_sidecar(tmp_path):
+    old = write_shard(tmp_path, "train-stage1", 0, some(2), "c0")
+    new = write_shard(tmp_path, "train-stage1", 0, some(2), "c0", "i0")
+    assert new == replace(old, inputs_sha256="i0")
+    assert committed_shard(tmp_path, "train-stage1", 0, "i0") == new
+    assert len(contents(tmp_path)) == 2
+
+
 def test_reading_checks_before_the_first_sample(tmp_path):
     sidecar = write(tmp_path, some(2))
     path = tmp_path / sidecar.file
@@ -224,5 +251,5 @@ def test_an_empty_split_is_an_error_with_a_remedy(tmp_path):
     sidecar = write(tmp_path, some(1))
     full = [replace(sidecar, split=split) for split in SPLITS]
     require_splits(full)
-    with pytest.raises(EmptySplitError, match=r"no song left for val, test.*add songs"):
+    with pytest.raises(EmptySplitError, match=r"no song left for val, test.*add songs.*another root"):
         require_splits(full[:2])

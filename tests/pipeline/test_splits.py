@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.records.catalog import CatalogRow
-from pipeline.records.splits import SplitConfig, SplitError, SplitRule, fix_splits
+from pipeline.records.splits import SplitConfig, SplitError, SplitRule, fix_splits, read_splits
 
 
 def song(number: int, artist: str = "", split: str = "", error: str = "") -> CatalogRow:
@@ -84,8 +84,10 @@ def test_songs_that_can_not_be_used_do_not_count(tmp_path):
     [[], [song(0)], [song(0), song(1)], [song(number, artist="one") for number in range(50)], [song(0, split="train")]],
 )
 def test_too_few_songs_are_an_error_before_anything_is_fixed(tmp_path, songs):
-    with pytest.raises(SplitError, match="add songs"):
+    with pytest.raises(SplitError, match=r"add songs.*another root with a manifest"):
         fix_splits(tmp_path, SplitConfig(), songs)
+    with pytest.raises(SplitError, match="no build has fixed"):
+        read_splits(tmp_path)
     assert not (tmp_path / "catalog" / "splits.json").exists()
     fix_splits(tmp_path, SplitConfig(), [song(number) for number in range(3)])
 
@@ -100,6 +102,7 @@ def test_a_fixed_rule_is_not_changed_in_silence(tmp_path):
     fix_splits(tmp_path, SplitConfig(), songs)
     with pytest.raises(SplitError, match="another root"):
         fix_splits(tmp_path, SplitConfig(seed=1), songs)
+    assert read_splits(tmp_path) == fix_splits(tmp_path, SplitConfig(), songs)
 
 
 def test_a_manifest_that_places_every_song_is_not_asked_for_more(tmp_path):
