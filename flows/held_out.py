@@ -1,5 +1,6 @@
-"""Where the true stems of a dataset's held-out songs lie: the build that made the dataset kept them."""
+"""The true stems of a dataset's held-out songs: the build that made the dataset kept them."""
 
+from functools import partial
 from pathlib import Path
 
 from flows.stages.context import artefact
@@ -22,13 +23,18 @@ def root_of(dataset: Path) -> Path:
 
 
 def held_out_items(dataset: Path, split: str) -> list[Item]:
-    """One item per held-out song: dry vocal, true accompaniment, first caption."""
+    """One item per held-out song: dry vocal, true accompaniment, first caption.
+
+    Its loaders raise `DamageError` where a stem is not the one that the ledger recorded.
+    """
     key = read_manifest(dataset).stages["separation"]
     ledger = Ledger(root_of(dataset))
     store, rows = Store(ledger.directory("separation", key)), ledger.all_rows("separation", key)
     items = []
     for sample in ShardSamples(dataset, split):
         row = rows[sample.info.track_id]
-        vocal, accompaniment = (store.path(artefact(row, name)) for name in ("vocal", "accompaniment"))
-        items.append(Item(sample.info.key, vocal, accompaniment, sample.info.captions[0]))
+        vocal, accompaniment = (artefact(row, name) for name in ("vocal", "accompaniment"))
+        loaders = (partial(store.get_audio, vocal), partial(store.get_audio, accompaniment))
+        paths = (store.path(vocal), store.path(accompaniment))
+        items.append(Item(sample.info.key, *paths, sample.info.captions[0], *loaders))
     return items

@@ -22,7 +22,7 @@ from model.evaluation.measures import Judges, measure, mix, refer
 from model.evaluation.nll import HeldOut
 from model.evaluation.results import Provenance, Results, SongResult
 from model.evaluation.settings import EvaluationSettings
-from pipeline.audio import decode, loudness_gain_db, to_samples, write
+from pipeline.audio import DecodeLimits, loudness_gain_db, rms_dbfs, to_samples, write
 from pipeline.codec.codec import SAMPLE_RATE, Codec
 from pipeline.errors import BadInput
 from pipeline.types import Audio
@@ -54,12 +54,17 @@ class Accompanist(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One test song on disk; an empty text is no text."""
+    """One test song; an empty text is no text.
+
+    What is measured comes from the loaders: the files of a store may hold audio at another level than it has.
+    """
 
     key: str
-    vocal: Path
-    accompaniment: Path
+    vocal: Path  # for players
+    accompaniment: Path  # for players
     text: str
+    load_vocal: Callable[[], Audio]  # any rate, length and channels
+    load_accompaniment: Callable[[], Audio]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +129,8 @@ def _song(
     warm: bool,
 ) -> _Song:
     item = items[index]
-    vocal = load(item.vocal)
-    truth = floors.fit(load(item.accompaniment), vocal.length)
+    vocal = _heard(item.key, "vocal", item.load_vocal)
+    truth = floors.fit(_heard(item.key, "accompaniment", item.load_accompaniment), vocal.length)
     seed = floors.song_seed(settings.seed, item.key)
     if not warm:
         _warm_up(subject, vocal, settings, seed)
@@ -144,9 +149,14 @@ def _keep(path: Path, audio: Audio) -> None:
     write(path, audio)
 
 
-def load(path: Path) -> Audio:
-    """A recording at the codec's rate."""
-    return floors.at_48k(decode(str(path)))
+def _heard(key: str, name: str, load: Callable[[], Audio]) -> Audio:
+    """A recording at the codec's rate, however short; `BadInput` where there is nothing to hear."""
+    audio, limit = load(), DecodeLimits().silence_dbfs
+    if audio.length == 0:
+        raise BadInput(f"the {name} of {key} holds no audio (0 samples)", "empty")
+    if (level := rms_dbfs(audio)) < limit:
+        raise BadInput(f"the {name} of {key} is silent: {level:.1f} dBFS RMS, limit {limit} dBFS", "silent")
+    return floors.at_48k(audio)
 
 
 def _warm_up(subject: Subject, vocal: Audio, settings: EvaluationSettings, seed: int) -> None:
@@ -182,7 +192,8 @@ def _bounds(index: int, items: Sequence[Item], vocal: Audio, truth: Audio, codec
     other = floors.partner(index, len(items))
     if other is not None:
         with suppress(BadInput):  # a song whose neighbour can't be used does without this floor
-            found["other_song"] = floors.fit(load(items[other].accompaniment), vocal.length)
+            band = _heard(items[other].key, "accompaniment", items[other].load_accompaniment)
+            found["other_song"] = floors.fit(band, vocal.length)
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,11 @@ class World:
     cheat: Cheat
 
 
+def item(key: str, vocal: Path, accompaniment: Path, text: str) -> Item:
+    """A song whose files are as loud as they sound."""
+    return Item(key, vocal, accompaniment, text, partial(decode, str(vocal)), partial(decode, str(accompaniment)))
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     items, answers, folder = [], [], tmp_path_factory.mktemp("stems")
@@ -115,7 +121,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         for path, audio in zip(paths, (melody(100 + n), melody(n)), strict=True):
             write(path, audio)
         answers.append((decode(str(paths[0])), decode(str(paths[1]))))
-        items.append(Item(f"song{n}", paths[0], paths[1], "calm" if n else ""))
+        items.append(item(f"song{n}", *paths, "calm" if n else ""))
 
     def rate(audio: Audio) -> Quality:
         names = ("level", "clipping", "bandwidth", "noise", "dynamics")
@@ -223,13 +229,38 @@ def test_one_song_has_no_neighbour_and_no_intervals(world: World, tmp_path: Path
 def test_a_song_that_can_not_be_used_is_skipped_and_named(world: World, tmp_path: Path) -> None:
     broken = tmp_path / "broken.flac"
     broken.write_bytes(b"not audio")
-    items = [world.items[0], Item("bad", broken, broken, "")]
+    items = [world.items[0], item("bad", broken, broken, "")]
     found = run(replace(world, items=items), tmp_path)
     assert list(found.skipped) == ["bad"]
     assert [song.key for song in found.songs] == ["song0"]
     assert "other_song" not in found.songs[0].systems  # its neighbour was the broken one
     with pytest.raises(BadInput, match="none of the 1 test songs"):
         run(replace(world, items=items[1:]), tmp_path)
+
+
+@pytest.mark.parametrize(("samples", "says"), [(0, "holds no audio"), (SAMPLE_RATE, "is silent")])
+def test_a_stem_with_nothing_to_hear_is_skipped_by_name(world: World, tmp_path: Path, samples: int, says: str) -> None:
+    nothing = Audio(np.zeros((2, samples), dtype=np.float32), SAMPLE_RATE)
+    for name in ("vocal", "accompaniment"):
+        bad = replace(world.items[1], **{f"load_{name}": lambda: nothing})
+        found = run(replace(world, items=[world.items[0], bad]), tmp_path)
+        assert f"the {name} of song1 {says}" in found.skipped["song1"]
+
+
+def test_stems_are_heard_as_their_loaders_give_them_however_short(world: World, tmp_path: Path) -> None:
+    vocal, band = melody(100, 3 * SAMPLE_RATE), melody(0, 3 * SAMPLE_RATE)
+    loud = Audio(4 * band.samples, SAMPLE_RATE)  # above full scale: its file could hold it only at another level
+    heard = []
+
+    def listen(audio: Audio) -> float:
+        heard.append(audio)
+        return 0.0
+
+    song = replace(world.items[0], load_vocal=lambda: vocal, load_accompaniment=lambda: loud)
+    judges = replace(world.judges, singing_share=listen)
+    found = run(replace(world, items=[song], judges=judges), tmp_path)
+    assert not found.skipped
+    assert any(np.array_equal(audio.samples, loud.samples) for audio in heard)
 
 
 def test_wrong_length_no_songs_and_twins_are_refused(world: World, tmp_path: Path) -> None:
