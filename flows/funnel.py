@@ -1,6 +1,6 @@
 """The funnel of a build: at each stage, how many songs came, went on, and why the others did not.
 
-Counted from committed ledger rows, so a resumed build reports what an undisturbed one reports.
+Counted from the committed ledger rows that are in force, so a resumed build reports what an undisturbed one reports.
 """
 
 from collections import Counter, defaultdict
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from flows.shards import tracks
 from flows.stages.context import Context
+from flows.stages.graph import NODES
 from pipeline.records.ledger import Row
 
 
@@ -36,7 +37,7 @@ def funnel(context: Context) -> list[StageCount]:
     for _, rows in tracks(context):
         for stage, row in rows.items():
             by_stage[stage].append(row)
-    return [_count(stage, key, by_stage[stage]) for stage, key in context.keys.items()]
+    return [_count(stage, context.keys[stage], by_stage[stage]) for stage in NODES if stage in context.keys]
 
 
 def _count(stage: str, key: str, rows: list[Row]) -> StageCount:

@@ -1,12 +1,11 @@
 """The local engine: a pool of processes on this machine, one resident model in each.
 
 A worker that dies (out of memory, a crash in native code) breaks its pool; the pool is made again and the songs that
-were
-unfinished run alone, so that the song that kills its worker is found, and fails by itself.
+were unfinished run alone, so that the song that kills its worker is found, and fails by itself.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from types import TracebackType
@@ -14,6 +13,7 @@ from typing import Self
 
 from flows.engine.attempt import Item, attempt, ended, start_process
 from flows.stages.context import Context
+from pipeline.errors import BackendUnavailable
 from pipeline.records.ledger import Row
 
 OnRow = Callable[[Row], None]
@@ -41,7 +41,10 @@ class LocalEngine:
             self._pool = None
 
     def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
-        """One row per item, in their order, from the worker ``module:Class``; `on_row` is called as each comes in."""
+        """One row per item, in their order, from the worker ``module:Class``; `on_row` is called as each comes in.
+
+        `BackendUnavailable` from a worker stops the run: waiting songs are not begun, `on_row` gets the running ones.
+        """
         rows = self._batch(worker, context, items, on_row)
         for item in items:
             if item.track.track_id not in rows:  # a worker died: find out whose fault it was
@@ -50,14 +53,30 @@ class LocalEngine:
 
     def _batch(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> dict[str, Row]:
         rows: dict[str, Row] = {}
-        try:
-            futures = [self._executor().submit(attempt, worker, context, item) for item in items]
-            for future in as_completed(futures):
-                row = future.result()
+        futures: list[Future[Row]] = []
+
+        def take(row: Row) -> None:
+            if row.track_id not in rows:
                 rows[row.track_id] = row
                 on_row(row)
+
+        try:
+            for item in items:
+                futures.append(self._executor().submit(attempt, worker, context, item))
+            for future in as_completed(futures):
+                take(future.result())
         except BrokenProcessPool:
             self._pool = None
+            for row in _finished(futures):
+                take(row)
+        except BackendUnavailable:
+            _cancel(futures)
+            wait(futures)
+            for row in _finished(futures):
+                take(row)
+            raise
+        finally:
+            _cancel(futures)
         return rows
 
     def _alone(self, worker: str, context: Context, item: Item, on_row: OnRow) -> dict[str, Row]:
@@ -75,3 +94,15 @@ class LocalEngine:
                 self.workers, get_context("spawn"), initializer=start_process, initargs=(self.threads,)
             )
         return self._pool
+
+
+def _cancel(futures: Iterable[Future[Row]]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _finished(futures: Iterable[Future[Row]]) -> Iterator[Row]:
+    """The rows that are there."""
+    for future in futures:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            yield future.result()

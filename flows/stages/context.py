@@ -10,7 +10,7 @@ from flows.recipe import Recipe
 from pipeline.audio import decode
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Ledger, Row
-from pipeline.records.splits import Split, SplitConfig, SplitRule, fix_splits
+from pipeline.records.splits import Split, SplitRule, read_splits, splits_path
 from pipeline.records.store import Artefact, Store
 from pipeline.records.values import dump, load
 from pipeline.types import Audio
@@ -25,7 +25,7 @@ class Source:
 
     backend: str = ""
     weights_sha256: str = ""  # empty where the backend has no weights
-    licence: str = ""  # of the weights
+    licence: str = ""  # of the weights; of the code or the recordings where there are none
 
     @classmethod
     def of(cls, stage: "HasBackend") -> Self:
@@ -72,7 +72,8 @@ class Context:
 
     def split(self, track: CatalogRow) -> Split:
         """train, val or test: the manifest's word, else the rule fixed at the first build."""
-        return _split_rule(self.root, self.recipe.splits).split_of(track)
+        path = splits_path(self.root)
+        return _split_rule(self.root, path.stat().st_mtime_ns if path.exists() else 0).split_of(track)
 
     def store(self, stage: str) -> Store:
         """Where that stage keeps its artefacts."""
@@ -84,9 +85,9 @@ class Context:
 
 
 @lru_cache(maxsize=8)
-def _split_rule(root: Path, config: SplitConfig) -> SplitRule:
-    """The rule that the root's first build fixed (`flows.tasks.catalogue`)."""
-    return fix_splits(root, config, ())
+def _split_rule(root: Path, written: int) -> SplitRule:
+    """The rule that the root's first build fixed; that the recipe asks for no other is checked by cataloguing."""
+    return read_splits(root)
 
 
 def artefact(row: Row, name: str) -> Artefact:

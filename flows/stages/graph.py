@@ -16,7 +16,7 @@ from pipeline.codec.codec import weights_sha256
 from pipeline.config import Config
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
-from pipeline.records.ledger import stage_key
+from pipeline.records.ledger import Row, stage_key
 from pipeline.selection import Verdict, passes_gate
 
 
@@ -93,6 +93,28 @@ def stage_keys(recipe: Recipe) -> dict[str, str]:
 def gets(node: Node, context: Context, track: CatalogRow, rows: Rows) -> bool:
     """Whether a stage works on a track, given the rows of the stages before it."""
     return ADMISSION[node.name](context, track, rows)
+
+
+def in_force(context: Context, track: CatalogRow, rows: Rows) -> dict[str, Row]:
+    """The rows of a track that a fresh build with this recipe would make, in the order of the build.
+
+    A stage's key doesn't say whether the track still gets there: after a lowered gate was raised again, or a detection
+    setting changed, rows of later stages lie at today's keys and count for nothing.
+    """
+    kept: dict[str, Row] = {}
+    for name, node in NODES.items():
+        if name in rows and gets(node, context, track, kept):
+            kept[name] = rows[name]
+    return kept
+
+
+def lineage(*stages: str) -> set[str]:
+    """These stages and all that they descend from."""
+    found = set(stages)
+    for node in reversed(NODES.values()):
+        if node.name in found:
+            found |= set(node.reads)
+    return found
 
 
 def _passed(rows: Rows, *names: str) -> bool:

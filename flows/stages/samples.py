@@ -1,8 +1,11 @@
 """What the stages kept of a track -> the samples of the shard contract."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 from flows.stages.context import Context, Rows, artefact, value_of
+from flows.stages.graph import NODES, lineage
 from flows.stages.stems import AugmentedFacts
 from flows.stages.tokens import TokenFacts
 from pipeline.annotation.stage import Annotation
@@ -11,6 +14,7 @@ from pipeline.detection.stage import Detection
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.schema import BackendRecord, Sample, SampleInfo, SectionRecord
+from pipeline.records.store import Artefact, Store
 from pipeline.selection import Verdict
 from pipeline.structure.stage import Structure
 from pipeline.types import Span
@@ -18,22 +22,37 @@ from pipeline.types import Span
 TOKEN_STAGES = ("tokenization", "tokenization-copies")
 
 
-def samples_of(context: Context, track: CatalogRow, split: str, rows: Rows) -> Iterator[Sample]:
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A sample whose arrays still lie in their store."""
+
+    info: SampleInfo
+    store: Store
+    tokens: Artefact
+
+    @property
+    def identity(self) -> str:
+        """Equal for drafts that become the same sample."""
+        return f"{json.dumps(asdict(self.info), sort_keys=True)} {self.tokens.sha256}"
+
+    def sample(self) -> Sample:
+        """The whole sample; `DamageError` where its arrays are not the recorded ones."""
+        arrays = self.store.get_arrays(self.tokens)
+        return Sample(
+            info=self.info,
+            vocal=arrays["vocal"],
+            accompaniment=arrays["accompaniment"],
+            reference=arrays["reference"],
+            text=arrays["text"],
+        ).validate()
+
+
+def drafts_of(context: Context, track: CatalogRow, split: str, rows: Rows) -> Iterator[Draft]:
     """The song itself and, where there is one, its augmented copy."""
     for stage in TOKEN_STAGES:
         if stage in rows and rows[stage].status == "ok":
-            yield _sample(context, track, split, rows, stage)
-
-
-def _sample(context: Context, track: CatalogRow, split: str, rows: Rows, stage: str) -> Sample:
-    arrays = context.store(stage).get_arrays(artefact(rows[stage], "tokens"))
-    return Sample(
-        info=_info(track, split, rows, stage),
-        vocal=arrays["vocal"],
-        accompaniment=arrays["accompaniment"],
-        reference=arrays["reference"],
-        text=arrays["text"],
-    ).validate()
+            info = _info(track, split, rows, stage)
+            yield Draft(info, context.store(stage), artefact(rows[stage], "tokens"))
 
 
 def _info(track: CatalogRow, split: str, rows: Rows, stage: str) -> SampleInfo:
@@ -66,7 +85,7 @@ def _info(track: CatalogRow, split: str, rows: Rows, stage: str) -> SampleInfo:
         reference_variants=tokens.reference_variants,
         reference_spans=tokens.reference_spans,
         codec=tokens.codec,
-        backends=backends_of(rows),
+        backends=backends_of(rows, stage),
     )
 
 
@@ -79,10 +98,12 @@ def _timed_facts(rows: Rows, stage: str) -> tuple[Structure, tuple[str, ...], tu
     return value_of(rows, "structure", Structure), captions, value_of(rows, "detection", Detection).vocal_active
 
 
-def backends_of(rows: Rows) -> tuple[BackendRecord, ...]:
-    """Who made this sample, stage by stage; the conditioner counts as a stage of its own."""
-    found = [BackendRecord(n, r.backend, r.weights_sha256, r.licence) for n, r in rows.items() if r.status == "ok"]
-    tokens = value_of(rows, "tokenization", TokenFacts)
+def backends_of(rows: Rows, stage: str) -> tuple[BackendRecord, ...]:
+    """Who made the sample of this token stage, and who judged it; the conditioner counts as a stage of its own."""
+    made = lineage(stage, "selection")
+    kept = [(name, rows[name]) for name in NODES if name in made and name in rows and rows[name].status == "ok"]
+    found = [BackendRecord(name, row.backend, row.weights_sha256, row.licence) for name, row in kept]
+    tokens = value_of(rows, stage, TokenFacts)
     found.append(
         BackendRecord("conditioning", tokens.conditioner, tokens.conditioner_weights_sha256, tokens.conditioner_licence)
     )

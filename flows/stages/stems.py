@@ -59,7 +59,12 @@ class SeparationWorker:
         )
         facts = SeparationFacts(samples_48k=stems.vocal.length, true_stems=given)
         if given:
-            return Made(facts, Source("true-stems"), message="true stems given: separation skipped", artefacts=kept)
+            return Made(
+                facts,
+                Source("true-stems", licence=track.licence),
+                message="true stems given: separation skipped",
+                artefacts=kept,
+            )
         return Made(facts, Source.of(self.separator), artefacts=kept)
 
     def true_stems(self, track: CatalogRow) -> Stems:
@@ -86,7 +91,7 @@ class ArtifactWorker:
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         stems = kept_stems(self.context, rows["separation"])
         mixture = as_stereo(resample(self.context.audio(track), SAMPLE_RATE))
-        return Made(self.check(mixture, stems), Source("signal"))
+        return Made(self.check(mixture, stems), Source.of(self.check))
 
 
 class AugmentationWorker:
@@ -110,7 +115,7 @@ class AugmentationWorker:
             store.put_audio(track.track_id, stem, audio)
             for stem, audio in (("vocal", copy.stems.vocal), ("accompaniment", copy.stems.accompaniment))
         )
-        return Made(AugmentedFacts.of(name, copy), Source("signalsmith"), artefacts=kept)
+        return Made(AugmentedFacts.of(name, copy), Source("signalsmith", licence="MIT"), artefacts=kept)
 
 
 def kept_stems(context: Context, row: Row, stage: str = "separation") -> Stems:

@@ -60,7 +60,7 @@ class SelectionWorker:
             )
         reasons = "; ".join(verdict.reasons)
         dropped = {"rejected": verdict.reasons[:1], "review": ("review",)}.get(verdict.stage, ())
-        return Made(verdict, Source("rules"), "".join(dropped), reasons)
+        return Made(verdict, Source("rules", licence="Apache-2.0"), "".join(dropped), reasons)
 
 
 class TokenizationWorker:
