@@ -11,13 +11,20 @@ from functools import partial
 
 from flows.recipe import Recipe
 from flows.stages.context import Context, Rows, value_of
+from pipeline import augmentation, selection, tokenization
+from pipeline.annotation import stage as annotation
 from pipeline.augmentation import plan
 from pipeline.codec.codec import weights_sha256
 from pipeline.config import Config
+from pipeline.detection import stage as detection
+from pipeline.quality import stage as quality
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row, stage_key
 from pipeline.selection import Verdict, passes_gate
+from pipeline.separation import artifacts
+from pipeline.separation import stage as separation
+from pipeline.structure import stage as structure
 
 
 class Settings(Config):
@@ -33,7 +40,7 @@ class Node:
     """One stage of the build."""
 
     name: str
-    version: int  # bump when the stage's answer changes
+    version: int  # the stage's own constant
     reads: tuple[str, ...]  # stages whose results it takes
     sections: tuple[str, ...]  # of the recipe
     worker: str  # "module:Class", imported in the worker process only
@@ -53,29 +60,43 @@ TOKEN_SECTIONS = ("tokenization", "codec", "conditioning", "augmentation.balance
 NODES = {
     node.name: node
     for node in (
-        Node("detection", 1, (), ("detection", "library.decode"), f"{LISTENING}:DetectionWorker"),
-        Node("quality", 1, (), ("quality", "library.decode"), f"{LISTENING}:QualityWorker"),
-        Node("separation", 1, (), ("separation", "library.decode"), f"{STEMS}:SeparationWorker"),
-        Node("artifacts", 1, ("separation",), ("artifacts",), f"{STEMS}:ArtifactWorker"),
-        Node("structure", 1, ("detection",), ("structure",), f"{LISTENING}:StructureWorker"),
-        Node("annotation", 1, (), ("annotation", "library.decode"), f"{LISTENING}:AnnotationWorker"),
+        Node("detection", detection.VERSION, (), ("detection", "library.decode"), f"{LISTENING}:DetectionWorker"),
+        Node("quality", quality.VERSION, (), ("quality", "library.decode"), f"{LISTENING}:QualityWorker"),
+        Node("separation", separation.VERSION, (), ("separation", "library.decode"), f"{STEMS}:SeparationWorker"),
+        Node("artifacts", artifacts.VERSION, ("separation",), ("artifacts",), f"{STEMS}:ArtifactWorker"),
+        Node("structure", structure.VERSION, ("detection",), ("structure",), f"{LISTENING}:StructureWorker"),
+        Node("annotation", annotation.VERSION, (), ("annotation", "library.decode"), f"{LISTENING}:AnnotationWorker"),
         Node(
             "selection",
-            1,
+            selection.VERSION,
             ("detection", "quality", "artifacts", "structure"),
             ("selection",),
             f"{TOKENS}:SelectionWorker",
         ),
         Node(
             "augmentation",
-            1,
+            augmentation.VERSION,
             ("detection", "separation", "structure", "annotation"),
             ("augmentation.copies",),
             f"{STEMS}:AugmentationWorker",
             random=True,
         ),
-        Node("tokenization", 1, ("separation", "annotation"), TOKEN_SECTIONS, f"{TOKENS}:TokenizationWorker", True),
-        Node("tokenization-copies", 1, ("augmentation",), TOKEN_SECTIONS, f"{TOKENS}:CopyTokenizationWorker", True),
+        Node(
+            "tokenization",
+            tokenization.VERSION,
+            ("separation", "annotation"),
+            TOKEN_SECTIONS,
+            f"{TOKENS}:TokenizationWorker",
+            True,
+        ),
+        Node(
+            "tokenization-copies",
+            tokenization.VERSION,
+            ("augmentation",),
+            TOKEN_SECTIONS,
+            f"{TOKENS}:CopyTokenizationWorker",
+            True,
+        ),
     )
 }
 

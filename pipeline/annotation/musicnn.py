@@ -39,7 +39,7 @@ MOODS: Mapping[str, str] = {
 class TagAnnotator:
     """The embedded backend."""
 
-    name, version, backend = "annotation", 1, "musicnn"
+    name, backend = "annotation", "musicnn"
 
     def __init__(self, config: AnnotationConfig) -> None:
         self.config = config

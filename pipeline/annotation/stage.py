@@ -12,6 +12,8 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
+VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
+
 
 class AnnotationConfig(Config):
     backend: Literal["musicnn"] = "musicnn"  # "qwen2_audio" arrives with its port
@@ -32,7 +34,6 @@ class Annotation:
 
 class Annotator(Protocol):
     name: str
-    version: int
     config: AnnotationConfig
     backend: str
     weights_sha256: str

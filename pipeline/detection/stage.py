@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Span
 
+VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
 Kind = Literal["song", "speech", "instrumental"]
 
 
@@ -43,7 +44,6 @@ class Detection:
 
 class Detector(Protocol):
     name: str
-    version: int
     config: DetectionConfig
     backend: str
     weights_sha256: str

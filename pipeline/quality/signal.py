@@ -31,7 +31,7 @@ def build(config: QualityConfig) -> "SignalRater":
 
 
 class SignalRater:
-    name, version, backend, weights_sha256, licence = "quality", 1, "signal", "", "Apache-2.0"
+    name, backend, weights_sha256, licence = "quality", "signal", "", "Apache-2.0"
 
     def __init__(self, config: QualityConfig) -> None:
         self.config = config

@@ -14,6 +14,8 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
+VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
+
 
 class Anchors(Config):
     """The two values of a measurement that score 2 and 4; a logistic curve runs through them, from 1 to 5."""
@@ -41,7 +43,6 @@ class Quality:
 
 class Rater(Protocol):
     name: str
-    version: int
     config: QualityConfig
     backend: str
     weights_sha256: str

@@ -24,6 +24,7 @@ from pipeline.detection.stage import DetectionConfig, build
 from pipeline.separation.stage import Stems
 from pipeline.types import Audio, Samples
 
+VERSION = 1  # part of the stage's key: bump it when the answer changes
 SAMPLE_RATE = 16_000  # Hz
 FRAME, HOP = 1024, 512  # samples
 LOW_BIN, HIGH_BIN = 8, 320  # 125 Hz to 5 kHz, where voices have harmonics
@@ -62,7 +63,7 @@ class Artifacts:
 
 
 class ArtifactCheck:
-    name, version = "artifacts", 1
+    name = "artifacts"
 
     def __init__(self, config: ArtifactConfig) -> None:
         """Load the listener; `BackendUnavailable` if its package or weights are missing."""

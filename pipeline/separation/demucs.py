@@ -23,7 +23,7 @@ def build(config: SeparationConfig) -> "DemucsSeparator":
 
 
 class DemucsSeparator:
-    name, version, backend, licence = "separation", 1, "demucs", "MIT"
+    name, backend, licence = "separation", "demucs", "MIT"
 
     def __init__(self, config: SeparationConfig) -> None:
         self.config = config

@@ -40,7 +40,7 @@ def build(config: SeparationConfig) -> "SpleeterSeparator":
 
 
 class SpleeterSeparator:
-    name, version, backend, licence = "separation", 1, "spleeter", "MIT"
+    name, backend, licence = "separation", "spleeter", "MIT"
 
     def __init__(self, config: SeparationConfig) -> None:
         self.config = config

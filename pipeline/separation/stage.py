@@ -15,6 +15,7 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
+VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
 SAMPLE_RATE = 48_000  # Hz, of both stems
 
 
@@ -34,7 +35,6 @@ class Stems:
 
 class Separator(Protocol):
     name: str
-    version: int
     config: SeparationConfig
     backend: str
     weights_sha256: str

@@ -23,7 +23,7 @@ PULSELESS_BAR = 4  # grid lines between places where a section may begin there
 class SelfSimilarity:
     """The embedded backend."""
 
-    name, version, backend = "structure", 1, "selfsim"
+    name, backend = "structure", "selfsim"
     weights_sha256, licence = "", "Apache-2.0"
 
     def __init__(self, config: StructureConfig) -> None:

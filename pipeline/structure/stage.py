@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Seconds, Section, Span
 
+VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 """Tonics of keys, by pitch class."""
 
@@ -39,7 +40,6 @@ class Structure:
 
 class Extractor(Protocol):
     name: str
-    version: int
     config: StructureConfig
     backend: str
     weights_sha256: str
