@@ -1,18 +1,22 @@
 """The local engine: every song gets a row, whatever its worker does; failures are not rejections."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from workers import Said
 
 from flows.engine.attempt import Item
-from flows.engine.local import LocalEngine
+from flows.engine.batch import LEAST, PARTS, run_batch
+from flows.engine.local import LocalEngine, OnRow
 from flows.recipe import load_recipe
 from flows.stages.context import Context
+from flows.stages.graph import stage_keys
+from pipeline.audio import Probe
 from pipeline.errors import BackendUnavailable
-from pipeline.records.catalog import CatalogRow
-from pipeline.records.ledger import Row
+from pipeline.records.catalog import Catalog, CatalogRow
+from pipeline.records.ledger import Ledger, Row
+from pipeline.records.library import Source
 from pipeline.records.values import load
 
 WORKER = "workers:ObedientWorker"
@@ -71,6 +75,81 @@ def test_song_that_kills_its_worker_fails_alone(engine: LocalEngine, context: Co
 def test_missing_model_stops_the_run(engine: LocalEngine, context: Context) -> None:
     with pytest.raises(BackendUnavailable, match="no such model"):
         run(engine, context, "fine", "missing", "fine")
+
+
+def test_missing_model_cancels_the_waiting_songs_and_gives_the_finished_ones(
+    engine: LocalEngine, context: Context
+) -> None:
+    seen: list[Row] = []
+    texts = ["slow", "missing", *["slow"] * 40]
+    with pytest.raises(BackendUnavailable):
+        engine.run(WORKER, context, [Item(track(n, text), {}) for n, text in enumerate(texts)], seen.append)
+    assert {row.status for row in seen} == {"ok"}
+    assert 1 <= len(seen) <= 6  # those that ran or stood in the workers' own queue
+    assert run(engine, context, "fine")[0].status == "ok"
+
+
+class Told(LocalEngine):
+    """Gives rows without processes, until it is stopped."""
+
+    def __init__(self, stop_after: int) -> None:
+        super().__init__(workers=1)
+        self.stop_after = stop_after
+
+    def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+        rows = [Row(item.track.track_id, "ok") for item in items]
+        for number, row in enumerate(rows):
+            if number == self.stop_after:
+                raise KeyboardInterrupt
+            on_row(row)
+        return rows
+
+
+class Silent:
+    """A watcher that shows nothing."""
+
+    def start(self, total: int) -> None:
+        self.total = total
+
+    def add(self, row: Row) -> None:
+        self.last = row
+
+
+def catalogued(root: Path, count: int) -> Context:
+    songs = root / "songs"
+    songs.mkdir()
+    for number in range(count):
+        (songs / f"{number}.wav").write_text(str(number))
+    Catalog(root, lambda uri: Probe(9.0, 48_000, 2)).add([Source(str(path)) for path in sorted(songs.iterdir())])
+    recipe = load_recipe("demo")
+    return Context(root, recipe, stage_keys(recipe))
+
+
+def test_a_killed_batch_keeps_what_came_in_and_the_next_run_does_the_rest(tmp_path: Path) -> None:
+    context = catalogued(tmp_path, 100)
+    ledger, key = Ledger(tmp_path), context.keys["detection"]
+    with pytest.raises(KeyboardInterrupt):
+        run_batch("detection", context, 0, Told(stop_after=53), False, Silent())
+    assert len(ledger.rows("detection", key, 0)) == 53
+    summary = run_batch("detection", context, 0, Told(stop_after=1000), False, Silent())
+    assert (summary.wanted, summary.worked, summary.ok) == (100, 47, 100)
+    parts = list(ledger.directory("detection", key).glob("part-*"))
+    assert 2 < len(parts) <= 2 * PARTS
+    assert run_batch("detection", context, 0, Told(stop_after=0), False, Silent()).worked == 0
+    assert list(ledger.directory("detection", key).glob("part-*")) == parts
+
+
+def test_rows_that_stand_waiting_are_committed_before_the_batch_ends(tmp_path: Path) -> None:
+    context = catalogued(tmp_path, 40)
+    ledger, key = Ledger(tmp_path), context.keys["detection"]
+    counts: list[int] = []
+
+    class Looking(Silent):
+        def add(self, row: Row) -> None:
+            counts.append(len(ledger.rows("detection", key, 0)))
+
+    run_batch("detection", context, 0, Told(stop_after=1000), False, Looking())
+    assert counts == [number // LEAST * LEAST for number in range(40)]
 
 
 def test_song_that_could_not_be_catalogued_is_quarantined_unread(engine: LocalEngine, context: Context) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 
 from flows.stages.context import Context, Made, Rows, Source
@@ -26,6 +27,8 @@ class ObedientWorker:
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         if track.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if track.text == "slow":
+            time.sleep(0.1)
         if track.text == "bad":
             raise BadInput("nobody can use this", reason="useless")
         if track.text == "break":
