@@ -5,7 +5,7 @@ code" is the authors' published implementation, named where the paper is silent 
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,8 +22,21 @@ VOCAL_PAD = 16_384  # vocal id beyond the end of a song (released code)
 NamedSchedule = Annotated[str, Field(pattern=r"^(cosine|linear|sqrt|square|cubic|power(:\d+(\.\d+)?)?)$")]
 
 
+SHAPES: dict[str, dict[str, int | float]] = {  # what `model: {shape: ...}` in a recipe stands for
+    "tiny": {  # ours: minutes on two CPU cores, embedded conditioner
+        "layers": 4, "width": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 704, "attention_dropout": 0.0,
+        "prefix_width": 384,
+    },
+    "1b": {"layers": 16, "width": 2048, "heads": 32, "kv_heads": 8, "head_dim": 64, "ffn": 8192},  # paper 5.2
+    "3b": {"layers": 28, "width": 3072, "heads": 24, "kv_heads": 8, "head_dim": 128, "ffn": 8192},  # released code
+}  # fmt: skip
+
+
 class ModelConfig(Config):
-    """The mask predictor. Default shape: Llama-3.2-1B (paper 5.2), 1.04 billion parameters."""
+    """The mask predictor. Default shape: Llama-3.2-1B (paper 5.2), 1.04 billion parameters.
+
+    `shape` names an entry of `SHAPES`, which the settings beside it override; what is kept are the numbers.
+    """
 
     layers: int = Field(default=16, ge=1)
     width: int = Field(default=2048, ge=2)  # D; the two tracks get D/2 each (paper 4.1)
@@ -40,6 +53,16 @@ class ModelConfig(Config):
     null: Literal["zero", "learned"] = "zero"  # vector of a dropped slot, before the projection; released code: zero
     init_std: float = Field(default=0.02, gt=0)  # normal, of linear and embedding weights (Llama)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_shape(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "shape" not in given:
+            return given
+        own = {name: value for name, value in given.items() if name != "shape"}
+        if given["shape"] not in SHAPES:
+            raise ValueError(f"there is no shape {given['shape']!r}; name one of {', '.join(SHAPES)}")
+        return {**SHAPES[given["shape"]], **own}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.heads % self.kv_heads:
@@ -47,15 +70,6 @@ class ModelConfig(Config):
         if self.width % 2 or self.head_dim % 2:
             raise ValueError(f"width {self.width} and head_dim {self.head_dim} must be even")
         return self
-
-
-SHAPES: dict[str, ModelConfig] = {
-    "tiny": ModelConfig(  # ours: minutes on two CPU cores, embedded conditioner
-        layers=4, width=256, heads=4, kv_heads=2, head_dim=64, ffn=704, attention_dropout=0.0, prefix_width=384
-    ),
-    "1b": ModelConfig(),
-    "3b": ModelConfig(layers=28, width=3072, heads=24, kv_heads=8, head_dim=128, ffn=8192),  # released code
-}
 
 
 class RtdConfig(Config):
@@ -124,7 +138,7 @@ class TrainingConfig(Config):
     seed: int = Field(default=0, ge=0)  # of weights, Sobol stream, masks, crops and condition dropout
     clip: float = Field(default=1.0, gt=0)  # largest global gradient norm; paper 5.2
     precision: Literal["no", "bf16", "fp16"] = "bf16"  # Accelerate's mixed precision; paper 5.2; "no" (fp32) on CPU
-    crop_mode: Literal["encoded_windows", "slice"] = "encoded_windows"  # slice: only codecs without context
+    crop_mode: Literal["encoded_windows", "slice"] = "encoded_windows"  # slice: only codecs without windows
     workers: int = Field(default=0, ge=0)  # data-loader processes; changes no byte of the training
     log_with: str = "tensorboard"  # any tracker Accelerate knows
     log_every: int = Field(default=10, ge=1)  # steps
@@ -167,9 +181,6 @@ class SamplerConfig(Config):
             raise ValueError(f"schedule lists {len(ratios)} ratios for {self.steps} steps; give one a step")
         if any(not 0 <= r <= 1 for r in ratios) or any(b > a for a, b in pairwise(ratios)):
             raise ValueError(f"schedule ratios must be non-increasing and within 0..1, got {ratios}")
-
-
-STEPS_OF_PRESET = {"fast": 20, "paper": 60, "quality": 80}  # paper 5.9 (best trade-off), 5.2, C.2 (peak)
 
 
 class TrainRun(Config):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.codec.codec import SAMPLES_PER_CODE
+from pipeline.errors import BadInput
 from pipeline.records.schema import CodecRecord
 
 CropMode = Literal["encoded_windows", "slice"]
@@ -27,19 +28,21 @@ class Crop:
 
 
 def check_mode(mode: CropMode, codec: CodecRecord) -> None:
-    """`ValueError` where the mode can't give what the codec would have made of the crop itself.
+    """`BadInput` (`crop_mode`) where the mode can't give what the codec would have made of the crop itself.
 
-    A slice of codes equals the codes of the cut audio (plus ``context_frames`` of margin) only for codecs without
-    windows: elsewhere a code depends on where its window began.
+    A slice of codes equals the codes of the cut audio, but for ``context_frames`` at either edge, only for codecs
+    without windows: elsewhere a code depends on where its window began.
     """
-    if mode == "slice" and codec.window_tokens > 0 and codec.context_frames > 0:
-        raise ValueError(
+    if mode == "slice" and codec.window_tokens > 0:
+        raise BadInput(
             f"crop_mode 'slice' with a codec of {codec.window_tokens}-code windows would train on codes that no "
-            "encoder gives; set crop_mode: encoded_windows"
+            "encoder gives; set training.crop_mode: encoded_windows",
+            "crop_mode",
         )
     if mode == "encoded_windows" and codec.window_tokens == 0:
-        raise ValueError(
-            "crop_mode 'encoded_windows' needs a codec with windows, this one has none; set crop_mode: slice"
+        raise BadInput(
+            "crop_mode 'encoded_windows' needs a codec with windows, this one has none; set training.crop_mode: slice",
+            "crop_mode",
         )
 
 

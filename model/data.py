@@ -73,7 +73,7 @@ _TENSORS = ("vocal_BT", "accompaniment_BT", "prefix_BPW", "dropped_BP", "valid_B
 
 
 class RowSource:
-    """Rows of one stage from one split's songs. `ValueError` for a crop mode that the shards' codec can't serve."""
+    """Rows of one stage from one split's songs. `BadInput` for a crop mode that the shards' codec can't serve."""
 
     def __init__(self, samples: Sequence[Sample], drawing: Drawing) -> None:
         if not samples:

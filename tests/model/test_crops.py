@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from model.crops import check_mode, draw, extents, starts
 from pipeline.codec.codec import token_count
+from pipeline.errors import BadInput
 from pipeline.records.schema import CodecRecord
 
 SLICES = CodecRecord(window_tokens=0, hop_samples=0, phases=1, context_frames=1)
@@ -84,10 +85,10 @@ def test_slice_extent_has_the_codec_margin_on_both_sides() -> None:
 
 
 def test_slice_is_refused_for_a_codec_with_windows() -> None:
-    with pytest.raises(ValueError, match="crop_mode: encoded_windows"):
+    with pytest.raises(BadInput, match="crop_mode: encoded_windows"):
         check_mode("slice", WINDOWS)
 
 
 def test_encoded_windows_are_refused_for_a_codec_without() -> None:
-    with pytest.raises(ValueError, match="crop_mode: slice"):
+    with pytest.raises(BadInput, match="crop_mode: slice"):
         check_mode("encoded_windows", SLICES)

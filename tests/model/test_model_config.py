@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from model.config import (
-    SHAPES,
     ModelConfig,
     ObjectiveConfig,
     RtdConfig,
@@ -29,7 +28,9 @@ def test_the_defaults_are_the_papers_recipe() -> None:
 
 @pytest.mark.parametrize("schedule", ["linear", "power:0.5", (0.75, 0.5, 0.0)])
 def test_a_run_survives_json(schedule: str | tuple[float, ...]) -> None:
-    run = TrainRun(model=SHAPES["tiny"], sampler=SamplerConfig(steps=3, schedule=schedule))
+    run = TrainRun(
+        model=ModelConfig.model_validate({"shape": "tiny"}), sampler=SamplerConfig(steps=3, schedule=schedule)
+    )
     assert TrainRun.model_validate_json(run.model_dump_json()) == run
 
 
@@ -38,6 +39,7 @@ def test_a_run_survives_json(schedule: str | tuple[float, ...]) -> None:
     [
         (lambda: ModelConfig(heads=6, kv_heads=4), "multiple of kv_heads"),
         (lambda: ModelConfig(head_dim=33), "must be even"),
+        (lambda: ModelConfig.model_validate({"shape": "7b"}), "name one of tiny, 1b, 3b"),
         (lambda: ObjectiveConfig(loss="elbo"), "set mask_schedule to linear"),
         (lambda: RtdConfig(mode="same_pass"), "set rtd.replace to uniform"),
         (lambda: SamplerConfig(steps=2, schedule=(0.5,)), "1 ratios for 2 steps"),
@@ -52,3 +54,10 @@ def test_a_run_survives_json(schedule: str | tuple[float, ...]) -> None:
 def test_contradictions_are_refused(make: object, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_a_shape_stands_for_its_numbers_and_what_is_said_beside_it_wins() -> None:
+    assert ModelConfig.model_validate({"shape": "1b"}) == ModelConfig()
+    wide = ModelConfig.model_validate({"shape": "3b", "prefix_width": 384})
+    assert (wide.layers, wide.width, wide.head_dim, wide.prefix_width) == (28, 3072, 128, 384)
+    assert "shape" not in wide.model_dump()

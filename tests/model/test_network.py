@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaModel
 
-from model.config import CODES, MASK, PAD, SHAPES, VOCAL_PAD, ModelConfig
+from model.config import CODES, MASK, PAD, VOCAL_PAD, ModelConfig
 from model.network import LlamaStack, MaskPredictor, parameter_counts, rope_tables
 
 B, T = 2, 24
@@ -96,7 +96,7 @@ def test_parameter_names_are_llamas_and_the_released_checkpoints() -> None:
 
 def test_the_1b_shape_has_its_1_04_billion_parameters() -> None:
     with torch.device("meta"):
-        counts = parameter_counts(MaskPredictor(SHAPES["1b"], rtd=False))
+        counts = parameter_counts(MaskPredictor(ModelConfig.model_validate({"shape": "1b"}), rtd=False))
     assert counts["total"] == pytest.approx(1.040e9, rel=2e-3)
     assert counts["backbone"] == pytest.approx(973.1e6, rel=1e-3)
 
