@@ -1,30 +1,59 @@
-"""Training: `accelerate launch` of stage 1, then stage 2, as one run that resumes where it stopped."""
+"""Training: `accelerate launch` of stage 1, then stage 2, as one run that resumes where it stopped.
+
+Conventions: how a run ended is read from the files that the trainer leaves in its folder (`model.endings`): launchers
+swallow exit codes.
+"""
 
 import logging
 import os
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
 from pydantic import Field
 
 from flows.recipe import load_recipe
-from model import checkpoint
+from model import checkpoint, endings, lock
+from model.config import TrainRun
+from model.identity import check_folder
+from model.shards import manifest_sha256
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import BadInput, PipelineError
 
 logger = logging.getLogger(__name__)
-STOP_SECONDS = 240  # a step and a checkpoint; below Kubernetes' 300 s grace in infra/
+RUN_FILE = "train_run.json"  # in the run's folder: what `model.train` reads
+STOP_SECONDS = 240.0  # a step and a checkpoint; with KILL_SECONDS below Kubernetes' 300 s grace in infra/
+KILL_SECONDS = 40.0  # torchrun gives the other processes 30 s once one is dead
+RETRIES = 2  # of a trainer that died after it had saved something new: memory, a device, a network; ours
 
 
 class TrainingFailedError(PipelineError):
-    """The trainer ended without finishing; the run folder holds the newest checkpoint, and the same command resumes
-    it.
-    """
+    """The trainer refused, in the words that the message repeats: the same command would fail again."""
+
+
+class TrainingStoppedError(PipelineError):
+    """The trainer was told to stop and saved; the same command resumes it."""
+
+
+class TrainerDiedError(PipelineError):
+    """The trainer ended without a word; `further`: it had saved something since it was launched."""
+
+    def __init__(self, message: str, further: bool) -> None:
+        super().__init__(message)
+        self.further = further
+
+    def __reduce__(self) -> tuple[type["TrainerDiedError"], tuple[str, bool]]:
+        return TrainerDiedError, (str(self), self.further)  # Prefect pickles what a task raises
 
 
 class TrainParameters(Config):
@@ -45,38 +74,123 @@ class TrainParameters(Config):
 @flow(name="train-model", persist_result=False, validate_parameters=True)
 def train_model(train: TrainParameters) -> Path:
     """Train the two stages of the recipe on a dataset; the folder of the run."""
-    recipe = load_recipe(train.recipe, train.overrides)
     out = Path(train.out).absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    run_file = out / "train_run.json"
-    run_file.write_text(recipe.train_run().model_dump_json(indent=1), encoding="utf-8")
-    final = launch(command(train, run_file, out), out)
+    final = launch(prepare(train), out)
     create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{final}`.")
     return out
 
 
-@task(name="accelerate-launch", persist_result=True, retries=2, retry_delay_seconds=10)
+def prepare(train: TrainParameters) -> list[str]:
+    """Write the run's ``train_run.json`` and return the launch line: all that a job outside Prefect needs.
+
+    `BadInput` where a trainer is at work in the folder (`in_use`), or it holds a run with other settings (`other_run`)
+    or of other data (`other_data`). A ``train_run.json`` that nothing was trained with yet is replaced.
+    """
+    out = Path(train.out).absolute()
+    run = load_recipe(train.recipe, train.overrides).train_run()
+    if lock.held(out):
+        raise BadInput(f"a trainer is at work in {out}; wait for it or end it first", "in_use")
+    check_folder(out, run, manifest_sha256(Path(train.dataset)))
+    run_file = out / RUN_FILE
+    if not run_file.exists() or TrainRun.model_validate_json(run_file.read_text(encoding="utf-8")) != run:
+        out.mkdir(parents=True, exist_ok=True)
+        run_file.write_text(run.model_dump_json(indent=1), encoding="utf-8")
+    return command(train, run_file, out)
+
+
+def died_on_the_way(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether another try could help: where the trainer died, and not before it had got anywhere."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TrainerDiedError) and error.further
+
+
+@task(
+    name="accelerate-launch",
+    persist_result=True,
+    cache_policy=NO_CACHE,
+    retries=RETRIES,
+    retry_delay_seconds=10,
+    retry_condition_fn=died_on_the_way,
+)
 def launch(words: list[str], out: Path) -> Path:
-    """Run the trainer; a stop of this process reaches it, and a retry resumes from its newest checkpoint."""
+    """Run the trainer; the run's final weights. A stop of this process is told to it and waited for."""
     logger.info("running %s", " ".join(words))
+    if lock.held(out):
+        raise TrainingFailedError(f"a trainer is at work in {out}; wait for it or end it first")
+    endings.clear(out)
+    before = checkpoint.latest(out)
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "PASSIVE"}
-    process = subprocess.Popen(
-        words, env=environment, start_new_session=True
-    )  # a group: the launcher forwards no signal
+    process = subprocess.Popen(words, env=environment, start_new_session=True)  # whose signals are ours to send
     try:
         code = process.wait()
+        if lock.held(out):
+            stop(process, out)  # the launcher died and left it behind
     except BaseException:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(STOP_SECONDS)
+        stop(process, out)
+        logger.warning("stopped: %s", _told(out, process.poll()))
         raise
-    final = out / "final"
-    if code == 0 and checkpoint.complete(final):
-        return final
-    newest = checkpoint.latest(out)
-    raise TrainingFailedError(
-        f"the trainer ended with exit code {code} and did not finish; its log is above; the same command resumes "
-        f"{f'from {newest}' if newest else 'from the start: there is no checkpoint yet'}"
-    )
+    return _judged(out, code, before)
+
+
+def stop(process: "subprocess.Popen[bytes]", out: Path) -> None:
+    """End a trainer: a request that it answers with a checkpoint, and after STOP_SECONDS an end without one."""
+    trainer = lock.holder(out)
+    if trainer is None:  # it isn't that far that it would save, or works on another machine
+        _signal_group(process, signal.SIGTERM)
+    else:
+        _signal(trainer, signal.SIGTERM)  # alone: it tells the others, and its launcher would kill them after 30 s
+    if _ends(process, out, STOP_SECONDS):
+        return
+    logger.error("%s did not stop within %.0f s and is killed", out, STOP_SECONDS)
+    trainer = lock.holder(out)
+    if trainer is not None:
+        _signal(trainer, signal.SIGKILL)  # its launcher then ends the other processes
+    if not _ends(process, out, KILL_SECONDS):
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _ends(process: "subprocess.Popen[bytes]", out: Path, seconds: float) -> bool:
+    """Whether launcher and trainer are gone within that time."""
+    deadline = time.monotonic() + seconds
+    while process.poll() is None or lock.held(out):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # gone meanwhile
+        os.killpg(process.pid, number)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _judged(out: Path, code: int, before: Path | None) -> Path:
+    """The final weights, or the error that says what became of them."""
+    ending = endings.ending(out)
+    if ending == "finished":
+        return out / checkpoint.FINAL
+    if ending == "refused":
+        raise TrainingFailedError(endings.refusal(out))
+    if ending == "stopped":
+        raise TrainingStoppedError(_told(out, code))
+    raise TrainerDiedError(_told(out, code), further=checkpoint.latest(out) != before)
+
+
+def _told(out: Path, code: int | None) -> str:
+    ending, newest = endings.ending(out), checkpoint.latest(out)
+    resumed = f"from {newest}" if newest else "from the start: there is no checkpoint yet"
+    return {
+        "finished": f"the run in {out} is finished",
+        "refused": endings.refusal(out),
+        "stopped": f"the trainer was told to stop and saved; the same command resumes {resumed}",
+        "crashed": f"the trainer died (exit code {code}), its log is above; the same command resumes {resumed}",
+    }[ending]
 
 
 def command(train: TrainParameters, run_file: Path, out: Path) -> list[str]:

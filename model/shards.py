@@ -38,11 +38,15 @@ class Entry:
     members: Mapping[str, Member]  # by extension
 
 
-def read_manifest(dataset: Path) -> dict[str, Any]:
-    """`manifest.json` of a dataset folder; `BadInput` where it is missing, unreadable or of another schema version."""
+def read_manifest(dataset: Path, sha256: str = "") -> dict[str, Any]:
+    """`manifest.json` of a dataset folder; `BadInput` where it is missing, unreadable or of another schema version.
+
+    Or where its hash isn't `sha256`: the dataset was rebuilt after whoever knows that hash began (`other_data`).
+    """
     path = dataset / "manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        manifest: dict[str, Any] = json.loads(content)
     except FileNotFoundError as error:
         raise BadInput(f"{path} does not exist; build the dataset first (backline build)", "missing") from error
     except ValueError as error:
@@ -50,6 +54,13 @@ def read_manifest(dataset: Path) -> dict[str, Any]:
     if manifest.get("schema_version") != SCHEMA_VERSION:
         version = manifest.get("schema_version")
         raise BadInput(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}", "schema_version")
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 and found != sha256:
+        raise BadInput(
+            f"{path} was rebuilt since this run began (manifest {sha256[:12]}, now {found[:12]}); build the old dataset"
+            " again and resume, or train on the new one with a new --out",
+            "other_data",
+        )
     return manifest
 
 
@@ -82,10 +93,13 @@ def index_shard(path: Path, expected_bytes: int, expected_samples: int) -> list[
 
 
 class ShardSamples(Sequence[Sample]):
-    """The songs of one split. Indexing reads and validates (`ContractError`); the most recent songs stay in memory."""
+    """The songs of one split. Indexing reads and validates (`ContractError`); the most recent songs stay in memory.
 
-    def __init__(self, dataset: Path, split: str, cache_bytes: int = CACHE_BYTES) -> None:
-        listed = [shard for shard in read_manifest(dataset)["shards"] if shard["split"] == split]
+    With `sha256` only those of the manifest of that hash (`read_manifest`).
+    """
+
+    def __init__(self, dataset: Path, split: str, cache_bytes: int = CACHE_BYTES, sha256: str = "") -> None:
+        listed = [shard for shard in read_manifest(dataset, sha256)["shards"] if shard["split"] == split]
         self.split = split
         self.entries = [e for s in listed for e in index_shard(dataset / s["file"], s["bytes"], s["samples"])]
         self._cache: OrderedDict[int, Sample] = OrderedDict()
@@ -124,9 +138,12 @@ class ShardSamples(Sequence[Sample]):
             self._cached -= _size(oldest)
 
 
-def load_training_split(dataset: Path, stage: StageConfig, model: ModelConfig) -> ShardSamples:
-    """The songs of a stage; `BadInput` where there are none or their prefix vectors don't fit the model."""
-    samples = ShardSamples(dataset, stage.split)
+def load_training_split(dataset: Path, stage: StageConfig, model: ModelConfig, sha256: str = "") -> ShardSamples:
+    """The songs of a stage; `BadInput` where there are none or their prefix vectors don't fit the model.
+
+    Or where the manifest's hash isn't `sha256` any more.
+    """
+    samples = ShardSamples(dataset, stage.split, sha256=sha256)
     if not samples:
         raise BadInput(
             f"stage {stage.name}: split {stage.split} of {dataset} has no songs; add songs, loosen the selection, or "

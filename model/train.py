@@ -2,7 +2,8 @@
 
 Conventions: a step is one optimiser step over `accumulation` micro-batches on every process; losses are nats. Sums are
 divided by the denominators of the whole step, so accumulation and processes give the gradient of one large batch. On
-SIGTERM the step is finished, a checkpoint saved and the exit code is 75: the same command resumes.
+SIGTERM to any one of the processes the step is finished, a checkpoint saved and the exit code is 75: the same command
+resumes. `model.endings` says the same in files, which launchers don't swallow.
 """
 
 import argparse
@@ -17,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import ProjectConfiguration, gather_object
+from pydantic import ValidationError
 from torch import Tensor
 
-from model import checkpoint
+from model import checkpoint, endings
 from model.checkpoint import Progress, TrainState
 from model.config import StageConfig, TrainRun
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
+from model.identity import check_folder
 from model.journal import Journal, Meter
 from model.lock import sole_trainer
 from model.network import parameter_counts
@@ -34,6 +37,7 @@ from model.shards import ShardSamples, load_training_split, manifest_sha256, wei
 from model.stopping import RESUME_ME, StopRequest
 from model.validation import validate, validation_rows
 from pipeline.errors import BadInput, PipelineError
+from pipeline.records.schema import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +67,14 @@ class Agreement:
 
 def train(run: TrainRun, dataset: Path, out: Path) -> Outcome:
     """Train, or go on training, the run in `out`. `BadInput` where it holds another run or the data has changed."""
+    check_folder(out, run, manifest_sha256(dataset))
     if checkpoint.complete(out / checkpoint.FINAL):
         done = checkpoint.load(out / checkpoint.FINAL)
         logger.info("%s is finished at step %d: nothing to do", out, done.progress.step)
         return Outcome(True, done.progress.step, done.path)
-    with StopRequest() as stop:
-        trainer = Trainer(run, dataset, out, stop)
-        with sole_trainer(out) if trainer.is_main else nullcontext():
-            return trainer()
+    # Whoever holds the lock is soon ready to be stopped; before that, a stop just ends us.
+    with sole_trainer(out) if PartialState(cpu=_cpu()).is_main_process else nullcontext(), StopRequest() as stop:
+        return Trainer(run, dataset, out, stop)()
 
 
 class Trainer:
@@ -79,7 +83,7 @@ class Trainer:
     def __init__(self, run: TrainRun, dataset: Path, out: Path, stop: StopRequest) -> None:
         self.run, self.config, self.dataset, self.out, self.stop = run, run.training, dataset, out, stop
         self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),  # else it ignores the launcher's ranks on CPU machines
+            cpu=_cpu(),
             mixed_precision=self.config.precision,
             log_with=self.config.log_with or None,
             project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / TRACKER)),
@@ -88,6 +92,7 @@ class Trainer:
         self.objective = Objective(run.model, self.config.objective)
         torch.manual_seed(generator(self.config.seed, "dropout", self.rank).initial_seed())
         self.progress, self.state = self._resumed()
+        self.held_out: Sequence[Sample] = ()  # songs of `val`, read with each stage
         self.module = self.accelerator.prepare(self.objective)
         self.optimizer = self._new_optimizer(self.config.stages[0])
 
@@ -100,13 +105,14 @@ class Trainer:
         return int(self.accelerator.num_processes)
 
     def __call__(self) -> Outcome:
+        self._forget_last_ending()
         stages = self.config.stages
         logger.info("parameters: backbone %(backbone)d, total %(total)d", parameter_counts(self.objective.network))
         self.accelerator.init_trackers("backline", init_kwargs=self._tracker_options())
         with Journal(self.out, sum(s.steps for s in stages), self.progress.step, self.is_main) as journal:
             for index in range(self.progress.stage, len(stages)):
                 if not self._run_stage(index, journal):
-                    return Outcome(False, self.progress.step, self._save_step())
+                    return self._stopped()
         self.accelerator.end_training()
         return Outcome(True, self.progress.step, self.out / checkpoint.FINAL)
 
@@ -114,10 +120,23 @@ class Trainer:
     def is_main(self) -> bool:
         return bool(self.accelerator.is_main_process)
 
+    def _forget_last_ending(self) -> None:
+        self.accelerator.wait_for_everyone()  # what a process said that refused to come this far stays
+        if self.is_main:
+            endings.clear(self.out)
+        self.accelerator.wait_for_everyone()
+
+    def _stopped(self) -> Outcome:
+        saved = self._save_step()
+        if self.is_main:
+            endings.stopped(self.out, self.progress.step)
+        return Outcome(False, self.progress.step, saved)
+
     def _run_stage(self, index: int, journal: Journal) -> bool:
-        """(The rest of) one stage; False where a stop was requested."""
-        stage = self.config.stages[index]
-        samples = load_training_split(self.dataset, stage, self.run.model)
+        """(The rest of) one stage; False where a stop was requested. `BadInput` where the dataset was rebuilt since."""
+        stage, manifest = self.config.stages[index], self.progress.manifest_sha256
+        samples = load_training_split(self.dataset, stage, self.run.model, manifest)
+        self.held_out = ShardSamples(self.dataset, "val", sha256=manifest) if self.config.validate_samples else ()
         codec, conditioner = weights_behind(samples[0])
         self.progress = replace(self.progress, codec_sha256=codec, conditioner_sha256=conditioner)
         self._begin_stage(stage)
@@ -197,7 +216,8 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip)
         if self.config.precision != "fp16" and not math.isfinite(float(norm)):
             raise TrainingDivergedError(
-                f"gradient norm {float(norm)} at step {self.progress.step + 1}; lower learning_rate"
+                f"gradient norm {float(norm)} at step {self.progress.step + 1} of {self.out}; lower the stage's "
+                "learning_rate and give a new --out"
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -243,11 +263,10 @@ class Trainer:
             self._save_step()
 
     def _validated(self, stage: StageConfig) -> dict[str, float]:
-        samples = ShardSamples(self.dataset, "val") if self.config.validate_samples else ()
-        if not samples:
+        if not self.held_out:
             logger.info("no held-out likelihood: the split val is empty or validate_samples is 0")
             return {}
-        rows = validation_rows(samples, self.config, stage, self.rank, self.processes)
+        rows = validation_rows(self.held_out, self.config, stage, self.rank, self.processes)
         nats, codes = validate(self.objective.network, rows, self.config.validate_draws, self.accelerator.device)
         local = torch.tensor([nats, float(codes)], dtype=torch.float64, device=self.accelerator.device)
         total = self.accelerator.reduce(local, reduction="sum")
@@ -283,12 +302,6 @@ class Trainer:
         if newest is None:
             return Progress(manifest_sha256=manifest), None
         found = checkpoint.load(newest)
-        if found.run != self.run:
-            raise BadInput(
-                f"{newest} was trained with other settings; give the same recipe or a new --out", "other_run"
-            )
-        if found.progress.manifest_sha256 != manifest:
-            raise BadInput(f"{newest} was trained on another build of {self.dataset}; give a new --out", "other_data")
         self.objective.network.load_state_dict(found.weights())
         logger.info("resuming %s after step %d", newest, found.progress.step)
         return found.progress, found.state()
@@ -304,6 +317,10 @@ def learning_rate(stage: StageConfig, step: int) -> float:
         return stage.learning_rate * (step + 1) / stage.warmup_steps
     done = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
     return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _cpu() -> bool:
+    return not torch.cuda.is_available()  # unsaid, Accelerate ignores the launcher's ranks on CPU machines
 
 
 def _ratio(total: Tensor, denominator: Tensor) -> Tensor:
@@ -331,11 +348,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        outcome = train(TrainRun.model_validate_json(given.run.read_text()), given.dataset, given.out)
+        outcome = train(_read_run(given.run), given.dataset, given.out)
     except PipelineError as error:
         logger.error("%s", error)
+        if not (isinstance(error, BadInput) and error.reason == "in_use"):  # the folder is the other trainer's
+            endings.refused(given.out, str(error))
         return 1
     return 0 if outcome.finished else RESUME_ME
+
+
+def _read_run(path: Path) -> TrainRun:
+    try:
+        return TrainRun.model_validate_json(path.read_text())
+    except (FileNotFoundError, ValidationError) as error:
+        raise BadInput(f"{path} can't be read ({error}); write it with backline train --prepare", "run") from error
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 import importlib
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -84,12 +87,46 @@ def test_launchers_name_modules_and_options_of_the_trainer() -> None:
     assert all(option in help_text for option in options)
 
 
-def test_slurm_script_is_valid_bash_and_requeues_on_the_trainers_code() -> None:
-    from model.stopping import RESUME_ME
+def test_launch_scripts_are_valid_bash_and_read_the_files_that_the_trainer_leaves() -> None:
+    from model.checkpoint import COMPLETE, FINAL
+    from model.endings import STOPPED
+    from model.lock import LOCK
 
-    script = INFRA / "slurm" / "train.sbatch"
-    subprocess.run(["bash", "-n", str(script)], check=True)
-    assert f"resume_me={RESUME_ME}" in script.read_text()
+    job = yaml.safe_load((INFRA / "kubernetes" / "train-job.yaml").read_text())
+    slurm = (INFRA / "slurm" / "train.sbatch").read_text()
+    pod = job["spec"]["template"]["spec"]["containers"][0]["command"][2]
+    for script in (slurm, pod):
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        assert f"/{LOCK}" in script
+        assert f"/{FINAL}/{COMPLETE} ]" in script.replace('"', "")
+    assert f'rm -f "$run/{STOPPED}"' in slurm
+    assert f'if [ -e "$run/{STOPPED}" ]' in slurm
+
+
+@pytest.mark.parametrize(
+    ("leaves", "code", "requeued"), [("STOPPED", 1, True), ("final/COMPLETE", 0, False), ("metrics.jsonl", 1, False)]
+)
+def test_slurm_tells_the_trainer_alone_to_stop_and_judges_by_what_it_leaves(
+    tmp_path: Path, leaves: str, code: int, requeued: bool
+) -> None:
+    """`srun` here is a trainer that holds the lock and waits to be told; `scontrol` writes down what it is asked."""
+    run, tools = tmp_path / "run", tmp_path / "bin"
+    (run / "final").mkdir(parents=True)
+    (run / "STOPPED").touch()  # of the job before
+    tools.mkdir()
+    trainer = f"trap 'touch {run / leaves}; exit 75' TERM; echo $$ here > {run}/.lock; while :; do sleep 0.05; done"
+    told = f'[ "$1" = requeue ] && echo "$2" > {tmp_path}/requeued || echo node1'
+    for name, body in (("srun", trainer), ("scontrol", told)):
+        (tools / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (tools / name).chmod(0o755)
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n", "SLURM_JOB_NUM_NODES": "1", "SLURM_GPUS_ON_NODE": "1"}
+    environment = os.environ | slurm | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    job = subprocess.Popen(["bash", str(INFRA / "slurm" / "train.sbatch"), "data", str(run)], env=environment)
+    while not (run / ".lock").exists() or not (run / ".lock").read_text():
+        time.sleep(0.02)
+    job.send_signal(signal.SIGTERM)
+    assert job.wait(20) == code
+    assert (tmp_path / "requeued").exists() is requeued
 
 
 def test_packages_listed_one_by_one_are_those_of_the_tree() -> None:

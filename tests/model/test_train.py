@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 from synthetic_dataset import song, write_dataset
 
-from model import checkpoint, journal
+from model import checkpoint, endings, journal
 from model.checkpoint import STATE, WEIGHTS, resolve
 from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
 from model.lock import sole_trainer
@@ -23,6 +24,7 @@ from model.train import Outcome, Trainer, learning_rate, main, train
 from pipeline.errors import BadInput
 
 TINY = ModelConfig(layers=1, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8, attention_dropout=0.2)
+NEVER = 1000  # steps: later than any run here ends
 SCALARS = {"loss", "cml", "rtd", "lr", "grad_norm", "masked_accuracy", "tokens_per_second"}
 
 
@@ -56,6 +58,11 @@ class StopAt(StopRequest):
     @property
     def requested(self) -> bool:  # type: ignore[override]
         return len(journal.read(self.folder)) >= self.step
+
+
+def another_build(folder: Path) -> Path:
+    songs = [song(f"s{i}", 300, seed=i) for i in range(2)]
+    return write_dataset(folder, {"train-stage1": [songs], "train-stage2": [songs]})
 
 
 def weights(folder: Path) -> bytes:
@@ -116,6 +123,8 @@ def test_sigterm_ends_the_step_saves_and_says_resume_me(dataset: Path, tmp_path:
     assert code == RESUME_ME
     assert checkpoint.load(out).progress.step == journal.read(out)[-1]["step"]
     assert signal.getsignal(signal.SIGTERM) == before
+    assert endings.ending(out) == "stopped"
+    assert "saved after step" in (out / endings.STOPPED).read_text()
 
 
 def test_a_finished_run_is_left_alone(dataset: Path, tmp_path: Path) -> None:
@@ -125,20 +134,47 @@ def test_a_finished_run_is_left_alone(dataset: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
-    Trainer(recipe(), dataset, tmp_path, StopAt(tmp_path, 1))()
-    with pytest.raises(BadInput, match="other settings") as caught:
+@pytest.mark.parametrize("stop", [1, NEVER])
+def test_another_recipe_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path, stop: int) -> None:
+    Trainer(recipe(), dataset, tmp_path, StopAt(tmp_path, stop))()
+    assert checkpoint.complete(tmp_path / "final") is (stop == NEVER)
+    with pytest.raises(BadInput, match=r"training\.clip was 1\.0, given 0\.5; give the old recipe") as caught:
         train(recipe(clip=0.5), dataset, tmp_path)
     assert caught.value.reason == "other_run"
 
 
-def test_another_build_of_the_data_is_refused(dataset: Path, tmp_path: Path) -> None:
-    Trainer(recipe(), dataset, tmp_path / "out", StopAt(tmp_path / "out", 1))()
-    songs = [song(f"s{i}", 300, seed=i) for i in range(2)]
-    other = write_dataset(tmp_path / "data", {"train-stage1": [songs], "train-stage2": [songs]})
+@pytest.mark.parametrize("stop", [1, NEVER])
+def test_another_build_of_the_data_is_refused(dataset: Path, tmp_path: Path, stop: int) -> None:
+    Trainer(recipe(), dataset, tmp_path / "out", StopAt(tmp_path / "out", stop))()
+    other = another_build(tmp_path / "data")
     with pytest.raises(BadInput, match="another build") as caught:
         train(recipe(), other, tmp_path / "out")
     assert caught.value.reason == "other_data"
+
+
+def test_a_dataset_that_is_rebuilt_during_stage_1_is_not_read_by_stage_2(dataset: Path, tmp_path: Path) -> None:
+    mine, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(dataset, mine)
+
+    class Rebuild(StopRequest):
+        """Never stops; builds the dataset again after the first step."""
+
+        @property
+        def requested(self) -> bool:  # type: ignore[override]
+            if len(journal.read(out)) == 1:
+                another_build(mine)
+            return False
+
+        @requested.setter
+        def requested(self, value: bool) -> None:
+            pass
+
+    with pytest.raises(BadInput, match=r"rebuilt since this run began.*with a new --out") as caught:
+        Trainer(recipe(), mine, out, Rebuild())()
+    assert caught.value.reason == "other_data"
+    lines = journal.read(out)
+    assert {line["stage"] for line in lines} == {"stage1"}
+    assert 8 < float(lines[-1]["val_nll"]) < 11, "validation kept to the songs that the stage began with"
 
 
 def test_a_second_trainer_in_the_same_folder_is_refused(dataset: Path, tmp_path: Path) -> None:
@@ -148,11 +184,35 @@ def test_a_second_trainer_in_the_same_folder_is_refused(dataset: Path, tmp_path:
     assert train(recipe(), dataset, tmp_path).finished
 
 
+def test_whoever_finds_a_trainer_at_work_says_nothing_in_its_folder(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(recipe().model_dump_json())
+    with sole_trainer(tmp_path):
+        assert main(["--run", str(tmp_path / "run.json"), "--dataset", str(dataset), "--out", str(tmp_path)]) == 1
+    assert endings.ending(tmp_path) == "crashed"
+    assert endings.refusal(tmp_path) == ""
+
+
 def test_main_says_what_is_wrong_and_returns_1(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "run.json").write_text(recipe().model_dump_json())
     arguments = ["--run", str(tmp_path / "run.json"), "--dataset", str(tmp_path), "--out", str(tmp_path / "out")]
     assert main(arguments) == 1
     assert "build the dataset first" in caplog.text
+    assert endings.ending(tmp_path / "out") == "refused"
+    assert "build the dataset first" in endings.refusal(tmp_path / "out")
+
+
+def test_settings_that_are_none_are_refused_by_name(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"modle": {}}')
+    assert main(["--run", str(tmp_path / "run.json"), "--dataset", str(dataset), "--out", str(tmp_path)]) == 1
+    assert "backline train --prepare" in endings.refusal(tmp_path)
+
+
+def test_a_new_start_forgets_how_the_last_one_ended(dataset: Path, tmp_path: Path) -> None:
+    endings.refused(tmp_path, "too wide")
+    endings.stopped(tmp_path, 3)
+    assert endings.ending(tmp_path) == "refused"
+    train(recipe(), dataset, tmp_path)
+    assert endings.ending(tmp_path) == "finished"
 
 
 def test_rate_rises_linearly_then_falls_as_a_cosine() -> None:
