@@ -6,8 +6,9 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from flows.engine.batch import catalog_of, tracks_of
+from flows.engine.batch import catalog_of, committed, tracks_of
 from flows.stages.context import Context, Rows
+from flows.stages.graph import stage_keys
 from flows.stages.samples import Draft, drafts_of
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.schema import SCHEMA_VERSION, SPLITS, Sample, SampleInfo
@@ -82,6 +83,11 @@ def shard_sets(info: SampleInfo) -> tuple[str, ...]:
 
 
 def tracks(context: Context) -> Iterator[tuple[CatalogRow, Rows]]:
-    """Every catalogued track with its rows that are in force."""
+    """Every catalogued track with its rows that are in force.
+
+    A report may lay another recipe over a dataset's keys; what the dataset's own recipe admitted can't be told then,
+    and every row at these keys is given.
+    """
+    rows = tracks_of if dict(context.keys) == stage_keys(context.recipe) else committed
     for batch in catalog_of(context.root).batches():
-        yield from tracks_of(context, batch)
+        yield from rows(context, batch)

@@ -1,8 +1,7 @@
 """One piece of work in one process: the only place where an exception becomes a result.
 
 *Rejected is data; failed is an exception.* A `BadInput` quarantines the song; anything else fails it, and the flow
-fails above
-the recipe's failure rate; a missing model stops the run.
+fails above the recipe's failure rate; a missing model stops the run.
 """
 
 import logging

@@ -11,7 +11,7 @@ from typing import Protocol
 from flows.engine.attempt import Item
 from flows.engine.local import LocalEngine
 from flows.stages.context import Context
-from flows.stages.graph import NODES, gets, in_force, stage_keys
+from flows.stages.graph import NODES, gets, in_force
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.ledger import Ledger, Row
 
@@ -53,20 +53,20 @@ def catalog_of(root: Path) -> Catalog:
     return Catalog(root)
 
 
-def tracks_of(context: Context, batch: int) -> Iterator[tuple[CatalogRow, dict[str, Row]]]:
-    """The tracks of a batch, each with stage -> row: those at the context's keys that are in force.
-
-    A report may lay another recipe over a dataset's keys; what that dataset's own recipe admitted can't be told then,
-    and every row at these keys is given.
-    """
+def committed(context: Context, batch: int) -> Iterator[tuple[CatalogRow, dict[str, Row]]]:
+    """The tracks of a batch, each with stage -> row at the context's keys."""
     ledger, found = Ledger(context.root), dict[str, dict[str, Row]]()
     for stage, key in context.keys.items():
         for track_id, row in ledger.rows(stage, key, batch).items():
             found.setdefault(track_id, {})[stage] = row
-    judged = dict(context.keys) == stage_keys(context.recipe)
     for track in catalog_of(context.root).read(batch):
-        rows = found.get(track.track_id, {})
-        yield track, in_force(context, track, rows) if judged else rows
+        yield track, found.get(track.track_id, {})
+
+
+def tracks_of(context: Context, batch: int) -> Iterator[tuple[CatalogRow, dict[str, Row]]]:
+    """The same with those rows alone that are in force; the context's keys must be those of its recipe."""
+    for track, rows in committed(context, batch):
+        yield track, in_force(context, track, rows)
 
 
 def wanted_items(stage: str, context: Context, batch: int) -> list[Item]:

@@ -1,8 +1,8 @@
 """The stages, what each reads, what its key hashes, and which songs it gets.
 
 A stage's key holds only the stages it reads and its own settings: change a setting and only what depends on it runs
-again. The
-gate is in selection's settings alone, so a changed threshold touches nothing before selection.
+again. The gate is in selection's settings alone, so a changed threshold touches nothing before selection. Which songs
+a stage gets is no part of its key, so rows can outlive their admission: `in_force` tells those that count.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,12 +1,18 @@
 """Stage keys: a changed setting reaches what depends on it and nothing else."""
 
+import ast
+from importlib import import_module
+from pathlib import Path
 from typing import get_args
 
 import pytest
+from stage_rows import QUIET, loud_song, song_rows
 
+import pipeline
 from flows.build_dataset import StageName
 from flows.recipe import load_recipe
-from flows.stages.graph import ADMISSION, NODES, stage_keys
+from flows.stages.context import Context
+from flows.stages.graph import ADMISSION, NODES, in_force, lineage, stage_keys
 
 LATER = {"selection", "augmentation", "tokenization", "tokenization-copies"}
 
@@ -40,6 +46,62 @@ def test_stages_are_in_an_order_in_which_each_finds_what_it_reads() -> None:
     for node in NODES.values():
         assert set(node.reads) <= seen
         seen.add(node.name)
+
+
+VERSIONS = {  # stage -> the module that says its version
+    **{name: f"{name}.stage" for name in ("detection", "quality", "separation", "structure", "annotation")},
+    "artifacts": "separation.artifacts",
+    "selection": "selection",
+    "augmentation": "augmentation",
+    "tokenization": "tokenization",
+    "tokenization-copies": "tokenization",
+}
+
+
+def test_a_stages_version_stands_in_one_place() -> None:
+    assert {node.name: node.version for node in NODES.values()} == {
+        stage: import_module(f"pipeline.{module}").VERSION for stage, module in VERSIONS.items()
+    }
+    folder = Path(pipeline.__path__[0])
+    sources = [path for name in ("detection", "quality", "separation", "structure", "annotation")
+               for path in (folder / name).glob("*.py")]  # fmt: skip
+    names = {
+        (path.name, node.id)
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id.lower() == "version"
+    }
+    assert {name for _, name in names} == {"VERSION"}
+    assert {file for file, _ in names} == {"stage.py", "artifacts.py"}
+
+
+def test_rows_of_a_gate_that_was_lowered_and_put_back_are_not_in_force(tmp_path: Path) -> None:
+    settings = ["selection.gate.scope=all", "selection.gate.threshold="]
+
+    def stages(threshold: float) -> list[str]:
+        recipe = load_recipe("demo", [settings[0], f"{settings[1]}{threshold}"])
+        return list(in_force(Context(tmp_path, recipe, stage_keys(recipe)), loud_song(), song_rows(QUIET)))
+
+    everything = [name for name in NODES if name not in ("augmentation", "tokenization-copies")]
+    assert stages(1.0) == everything
+    assert stages(4.5) == ["detection", "quality", "selection"]
+
+
+def test_rows_after_a_song_that_is_none_any_more_are_not_in_force(tmp_path: Path) -> None:
+    recipe = load_recipe("demo")
+    context = Context(tmp_path, recipe, stage_keys(recipe))
+    assert list(in_force(context, loud_song(), song_rows(QUIET, detection="rejected"))) == ["detection"]
+    assert list(in_force(context, loud_song(), song_rows(QUIET, separation="quarantined"))) == [
+        "detection", "quality", "separation", "structure", "annotation",
+    ]  # fmt: skip
+
+
+def test_a_stage_descends_from_what_it_reads() -> None:
+    assert lineage("annotation") == {"annotation"}
+    assert lineage("tokenization") == {"tokenization", "separation", "annotation"}
+    original, copy = lineage("tokenization", "selection"), lineage("tokenization-copies", "selection")
+    assert original == set(NODES) - {"augmentation", "tokenization-copies"}
+    assert copy == set(NODES) - {"tokenization"}
 
 
 def test_run_form_and_admission_know_every_stage() -> None:
