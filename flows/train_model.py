@@ -24,7 +24,6 @@ from pydantic import Field
 
 from flows.recipe import load_recipe
 from model import checkpoint, endings, lock
-from model.config import TrainRun
 from model.identity import check_folder
 from model.shards import manifest_sha256
 from pipeline.config import Config
@@ -91,10 +90,10 @@ def prepare(train: TrainParameters) -> list[str]:
     if lock.held(out):
         raise BadInput(f"a trainer is at work in {out}; wait for it or end it first", "in_use")
     check_folder(out, run, manifest_sha256(Path(train.dataset)))
-    run_file = out / RUN_FILE
-    if not run_file.exists() or TrainRun.model_validate_json(run_file.read_text(encoding="utf-8")) != run:
+    run_file, text = out / RUN_FILE, run.model_dump_json(indent=1)
+    if not run_file.exists() or run_file.read_text(encoding="utf-8") != text:
         out.mkdir(parents=True, exist_ok=True)
-        run_file.write_text(run.model_dump_json(indent=1), encoding="utf-8")
+        run_file.write_text(text, encoding="utf-8")
     return command(train, run_file, out)
 
 
