@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pipeline.codec.codec import CodecConfig
 from pipeline.conditioning.conditioner import ConditioningConfig
 from pipeline.config import Config
+from pipeline.loudness import LoudnessConfig
 
 CODES = 16_384  # accompaniment codes that can be predicted; width of the output head (paper 5.2)
 MASK = 16_384  # accompaniment id of a masked frame; never predicted (paper 5.2)
@@ -191,3 +192,4 @@ class TrainRun(Config):
     sampler: SamplerConfig = SamplerConfig()
     codec: CodecConfig = CodecConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
+    loudness: LoudnessConfig = LoudnessConfig()  # the build's; a vocal and a reference are heard under it

@@ -25,7 +25,6 @@ from pipeline.audio import (
     DecodeLimits,
     apply_gain,
     as_stereo,
-    loudness_gain_db,
     peak_dbfs,
     resample,
     rms_dbfs,
@@ -36,10 +35,10 @@ from pipeline.codec.codec import SAMPLE_RATE, Codec, Codes
 from pipeline.conditioning import conditioner as conditioners
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.loudness import level
 from pipeline.types import Audio
 
 Progress = Callable[[int, int], None]  # denoising steps done, in all
-PEAK = -1.0  # dBFS that the answer never passes; paper 5.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,9 @@ class Generation:
     codes: NDArray[np.uint16]  # [T]
     seconds: Mapping[str, float]  # wall clock of encode, denoise, decode
     gain_db: float  # what the loudness rule did to the vocal
-    played_gain_db: float  # what was done to the decoded accompaniment: -gain_db, less where its peak would pass PEAK
+    played_gain_db: (
+        float  # what was done to the decoded accompaniment: -gain_db, less where its peak would pass the limit
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +96,15 @@ class Generator:
         seconds: dict[str, float] = {}
         with _timed(seconds, "encode"):
             voice = at_48k(usable(vocal, "vocal"))
-            gain_db = loudness_gain_db(voice)
-            vocal_codes = self.codec.encode(apply_gain(voice, gain_db))[0]
+            levelled, gain_db = level(voice, self.run.loudness)
+            vocal_codes = self.codec.encode(levelled)[0]
             conditions = self.conditions(text, reference, sampler)
         with _timed(seconds, "denoise"):
             codes = denoise(self.network, vocal_codes, conditions, sampler, seed, progress)
         with _timed(seconds, "decode"):
             played = as_stereo(self.codec.decode(codes))
             played = Audio(played.samples[:, : voice.length], SAMPLE_RATE)
-            played_gain_db = min(-gain_db, PEAK - peak_dbfs(played))
+            played_gain_db = min(-gain_db, self.run.loudness.peak - peak_dbfs(played))
             accompaniment = apply_gain(played, played_gain_db)
         return Generation(accompaniment, codes, seconds, gain_db, played_gain_db)
 
@@ -120,8 +121,7 @@ class Generator:
 
     def _reference(self, audio: Audio) -> Audio:
         """The middle of the reference, of the recipe's length or its own if shorter, mono, under the loudness rule."""
-        audio = at_48k(usable(audio, "reference"))
-        audio = apply_gain(audio, loudness_gain_db(audio))
+        audio, _ = level(at_48k(usable(audio, "reference")), self.run.loudness)
         length = min(audio.length, to_samples(self.run.conditioning.reference_seconds, SAMPLE_RATE))
         start = (audio.length - length) // 2
         return Audio(audio.samples[:, start : start + length], SAMPLE_RATE).mono()

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
-from pipeline.audio import apply_gain, loudness_gain_db, to_samples, to_seconds
+from pipeline.audio import to_samples, to_seconds
 from pipeline.augmentation import BalanceConfig, apply_filters, balance_filters
 from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, Codec, Codes
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.config import Config
+from pipeline.loudness import LoudnessConfig, level
 from pipeline.records.schema import FilterRecord, VariantRecord
 from pipeline.separation.stage import Stems
 from pipeline.types import Audio, Seconds
@@ -32,8 +33,7 @@ Kind = TypeVar("Kind", np.uint16, np.float16)
 
 class TokenizationConfig(Config):
     variants: int = Field(default=4, ge=0)  # V, frequency-balanced copies of a train song; ours: >= 4
-    loudness_rms: float = -16.0  # dBFS, over the song; paper 5.2
-    loudness_peak: float = Field(default=-1.0, le=0)  # dBFS, never passed; paper 5.2
+    loudness: LoudnessConfig = LoudnessConfig()  # of every stream, after its filters
     reference_hop_seconds: PositiveFloat = 10.24  # s, at most; architecture.md, shard contract
 
 
@@ -72,7 +72,7 @@ def tokenize(
     variants = config.variants if training else 0
     draws = {stream: _draws(balance, variants, seed, key, stream) for stream in ("accompaniment", "reference")}
     spans = _windows(stems.accompaniment.length, conditioner.spec.reference_seconds, config.reference_hop_seconds)
-    vocal, vocal_gain = _level(stems.vocal, config)
+    vocal, vocal_gain = level(stems.vocal, config.loudness)
     codes, songs = _each(stems.accompaniment, draws["accompaniment"], config, codec.encode)
     measure = partial(_vectors, conditioner, spans)
     vectors, references = _each(stems.accompaniment, draws["reference"], config, measure)
@@ -123,18 +123,13 @@ def _draws(balance: BalanceConfig, variants: int, seed: int, key: str, stream: s
     return draws
 
 
-def _level(audio: Audio, config: TokenizationConfig) -> tuple[Audio, float]:
-    gain = loudness_gain_db(audio, config.loudness_rms, config.loudness_peak)
-    return apply_gain(audio, gain), gain
-
-
 def _each(
     audio: Audio, draws: Sequence[Filters], config: TokenizationConfig, measure: Callable[[Audio], NDArray[Kind]]
 ) -> tuple[NDArray[Kind], tuple[VariantRecord, ...]]:
     """Filter, level and measure the song once for each distinct draw; answers stacked in the order of the draws."""
     done: dict[Filters, tuple[NDArray[Kind], VariantRecord]] = {}
     for filters in dict.fromkeys(draws):
-        levelled, gain = _level(apply_filters(audio, filters), config)
+        levelled, gain = level(apply_filters(audio, filters), config.loudness)
         done[filters] = measure(levelled), VariantRecord(filters, gain)
     return np.stack([done[filters][0] for filters in draws]), tuple(done[filters][1] for filters in draws)
 

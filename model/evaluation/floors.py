@@ -7,11 +7,12 @@ import hashlib
 
 import numpy as np
 
-from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, resample
+from pipeline.audio import apply_gain, peak_dbfs, resample
 from pipeline.codec.codec import CODEBOOK_SIZE, SAMPLE_RATE, Codec, token_count
+from pipeline.loudness import LoudnessConfig, level
 from pipeline.types import Audio
 
-PEAK = -1.0  # dBFS; paper 5.2
+PAPER = LoudnessConfig()
 
 
 def song_seed(seed: int, key: str) -> int:
@@ -19,14 +20,14 @@ def song_seed(seed: int, key: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big")
 
 
-def random_codes(codec: Codec, length: int, gain_db: float, seed: int) -> Audio:
+def random_codes(codec: Codec, length: int, gain_db: float, seed: int, loudness: LoudnessConfig = PAPER) -> Audio:
     """Uniformly random codes, decoded: what a model that learnt nothing would play, `gain_db` louder than decoded.
 
-    As in generation, less loud where the peak would pass -1 dBFS.
+    As in generation, less loud where the peak would pass that of the loudness rule.
     """
     codes = np.random.default_rng(seed).integers(0, CODEBOOK_SIZE, token_count(length), dtype=np.uint16)
     played = fit(codec.decode(codes), length)
-    return apply_gain(played, min(gain_db, PEAK - peak_dbfs(played)))
+    return apply_gain(played, min(gain_db, loudness.peak - peak_dbfs(played)))
 
 
 def partner(index: int, count: int) -> int | None:
@@ -34,11 +35,11 @@ def partner(index: int, count: int) -> int | None:
     return (index + 1) % count if count > 1 else None
 
 
-def through_codec(codec: Codec, accompaniment: Audio) -> Audio:
+def through_codec(codec: Codec, accompaniment: Audio, loudness: LoudnessConfig = PAPER) -> Audio:
     """The truth, encoded and decoded under the loudness rule of training: no model on this codec can do better."""
     truth = at_48k(accompaniment)
-    gain = loudness_gain_db(truth)
-    heard = codec.decode(codec.encode(apply_gain(truth, gain))[0])
+    levelled, gain = level(truth, loudness)
+    heard = codec.decode(codec.encode(levelled)[0])
     return apply_gain(fit(heard, truth.length), -gain)
 
 

@@ -14,14 +14,20 @@ from model.network import MaskPredictor
 from pipeline.audio import apply_gain, peak_dbfs, rms_dbfs
 from pipeline.codec.codec import token_count
 from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.loudness import LoudnessConfig
 from pipeline.types import Audio
 
 TINY = ModelConfig(layers=1, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=384, attention_dropout=0.0)
 FAST = SamplerConfig(steps=3)
 
 
-def save_model(folder: Path, model: ModelConfig = TINY, progress: Progress | None = None) -> Path:
-    run = TrainRun(model=model)
+def save_model(
+    folder: Path,
+    model: ModelConfig = TINY,
+    progress: Progress | None = None,
+    loudness: LoudnessConfig = LoudnessConfig(),  # noqa: B008  # frozen
+) -> Path:
+    run = TrainRun(model=model, loudness=loudness)
     torch.manual_seed(0)
     network = MaskPredictor(model, rtd=True)
     with torch.no_grad():
@@ -78,6 +84,14 @@ def test_the_level_of_the_vocal_changes_the_level_of_the_answer_and_no_code(gene
     gap = (first.played_gain_db - second.played_gain_db, rms_dbfs(first.accompaniment) - rms_dbfs(second.accompaniment))
     assert gap[0] == pytest.approx(gap[1], abs=0.01)
     assert second.played_gain_db == pytest.approx(-second.gain_db)
+
+
+def test_the_loudness_rule_of_training_is_that_of_generation(tmp_path: Path) -> None:
+    soft = Generator(save_model(tmp_path, loudness=LoudnessConfig(rms=-26.0, peak=-6.0)))
+    made = soft(voice(96_000, level=0.2), None, None, FAST, seed=5)
+    assert made.gain_db == pytest.approx(-26 - rms_dbfs(voice(96_000, level=0.2)), abs=1e-3)
+    loud = soft(voice(96_000, level=1.0), None, None, FAST, seed=5)
+    assert peak_dbfs(loud.accompaniment) <= -6 + 1e-3
 
 
 def test_the_answer_never_clips(generator: Generator) -> None:

@@ -9,6 +9,7 @@ from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, rms_dbfs
 from pipeline.augmentation import BalanceConfig, apply_filters
 from pipeline.codec.codec import SAMPLE_RATE, CodecSpec, Codes, token_count
 from pipeline.conditioning.conditioner import ConditionerSpec, Vectors
+from pipeline.loudness import LoudnessConfig
 from pipeline.separation.stage import Stems
 from pipeline.tokenization import TokenizationConfig, Tokens, slice_agreement, tokenize
 from pipeline.types import Audio
@@ -107,6 +108,15 @@ def test_every_stream_is_levelled_after_its_filters(song: Stems, tokens: Tokens)
         assert rms_dbfs(levelled) == pytest.approx(-16, abs=0.01) or peak_dbfs(levelled) == pytest.approx(-1, abs=0.01)
         assert np.array_equal(tokens.accompaniment[variant], LevelCodec().encode(levelled))
     assert tokens.vocal_gain_db == pytest.approx(loudness_gain_db(song.vocal))
+
+
+def test_another_loudness_rule_moves_every_stream(song: Stems, tokens: Tokens) -> None:
+    quiet = TokenizationConfig(variants=0, loudness=LoudnessConfig(rms=-26.0))
+    codec = LevelCodec()
+    made = tokenize(quiet, BALANCE, codec, MeanConditioner(), song, (), 0, "song-orig", training=True)
+    assert all(rms_dbfs(heard) == pytest.approx(-26, abs=0.01) for heard in codec.heard)
+    assert made.vocal_gain_db < tokens.vocal_gain_db
+    assert np.all(made.reference[0, :, 1] < tokens.reference[0, :, 1])
 
 
 def test_the_first_variant_is_clean_and_some_draws_are_not(song: Stems) -> None:
