@@ -8,6 +8,7 @@ from flows.held_out import held_out_items, root_of
 from flows.recipe import Recipe
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
+from flows.stages.graph import NODES
 from model.evaluation import results
 from model.evaluation.report import write_report
 from model.evaluation.report_data import (
@@ -35,7 +36,7 @@ PANELS = 6  # test songs with spectrograms
 def write_run_report(out: Path, dataset: Path, checkpoint: Path, recipe: Recipe, split: str) -> Path:
     """``report.html`` of a build, a training run and an evaluation; what is missing is left out of the page."""
     manifest = read_manifest(dataset)
-    context = Context(root_of(dataset), recipe, dict(manifest.stages))
+    context = Context(root_of(dataset), recipe, {stage: manifest.stages[stage] for stage in NODES})
     scored = out / "results.json"
     run = checkpoint if (checkpoint / "metrics.jsonl").is_file() else checkpoint.parent
     metrics = run / "metrics.jsonl"

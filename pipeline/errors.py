@@ -8,8 +8,8 @@ class PipelineError(Exception):
 class BadInput(PipelineError):
     """A file or value that can't be used: its song is quarantined, never retried.
 
-    `reason` is a short stable slug (``unreadable``, ``too_long``) that tables count by; the message gives value, limit and
-    remedy.
+    `reason` is a short stable slug (``unreadable``, ``too_long``) that tables count by; the message gives value,
+    limit and remedy.
     """
 
     def __init__(self, message: str, reason: str = "bad_input") -> None:

@@ -24,7 +24,8 @@ class Audio:
 
     def __post_init__(self) -> None:
         if self.samples.ndim != 2 or self.samples.dtype != np.float32:
-            raise ValueError(f"samples must be float32 [channels, samples], got {self.samples.dtype} {self.samples.shape}")
+            got = f"{self.samples.dtype} {self.samples.shape}"
+            raise ValueError(f"samples must be float32 [channels, samples], got {got}")
 
     @property
     def channels(self) -> int:

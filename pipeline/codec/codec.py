@@ -1,7 +1,7 @@
 """Audio <-> one stream of 25 Hz codes: the contract that every codec backend fills.
 
-Conventions: codes are uint16 in ``[0, 16384)``; a file of ``n`` samples at 48 kHz has ``token_count(n)`` codes; `F` counts
-window phases (codecs without windows have one).
+Conventions: codes are uint16 in ``[0, 16384)``; a file of ``n`` samples at 48 kHz has ``token_count(n)`` codes; `F`
+counts window phases (codecs without windows have one).
 """
 
 import hashlib
