@@ -9,6 +9,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 
 from flows.data_card import card
 from flows.funnel import StageCount, funnel
+from flows.recipe import DATASET_RECIPE
 from flows.report import funnel_stage
 from flows.shards import config_hash, dataset_directory
 from flows.stages.context import Context
@@ -46,6 +47,7 @@ def publish(context: Context, sidecars: Sequence[Sidecar]) -> Dataset:
         dict(context.keys),
         empty_text=[round(float(x), 6) for x in empty_text],
     )
+    files.replace(directory / DATASET_RECIPE, context.recipe.model_dump_json(indent=1).encode())
     remove_unlisted(directory)
     counts = funnel(context)
     dataset = Dataset(directory, files.digest(directory / "manifest.json")[0], samples)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flows.build_dataset import BuildParameters, build_dataset, open_build
 from flows.evaluate_model import EvaluateParameters, evaluate_model
+from flows.recipe import load_recipe
 from flows.rendering import render_songs
 from flows.shards import tracks
 from flows.train_model import TrainParameters, train_model
@@ -40,7 +41,9 @@ def run_demo(out: Path, library: str, size: DemoSize, recipe: str = "demo") -> P
     if built.dataset is None:
         raise AssertionError("a full build publishes a dataset")
     dataset = str(built.dataset.directory)
-    model = base / f"model-{built.dataset.manifest_sha256[:8]}"  # another dataset, another model
+    run = load_recipe(recipe).train_run().model_dump_json()
+    identity = sha256(f"{built.dataset.manifest_sha256}{run}".encode()).hexdigest()[:8]
+    model = base / f"model-{identity}"  # other songs or settings, another model
     train_model(TrainParameters(recipe=recipe, dataset=dataset, out=str(model)))
     return evaluate_model(EvaluateParameters(recipe=recipe, checkpoint=str(model), dataset=dataset, out=str(out)))
 

@@ -55,7 +55,7 @@ def evaluate_model(evaluation: EvaluateParameters) -> Path:
     recipe = load_recipe(evaluation.recipe, evaluation.overrides)
     score(evaluation, recipe)
     report = write_run_report(
-        Path(evaluation.out), Path(evaluation.dataset), Path(evaluation.checkpoint), recipe, evaluation.split
+        Path(evaluation.out), Path(evaluation.dataset), Path(evaluation.checkpoint), evaluation.split
     )
     logger.info("report %s", report)
     return report
@@ -76,6 +76,7 @@ def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
         checkpoint=str(folder),
         config_hash=sha256(generator.run.model_dump_json().encode()).hexdigest()[:12],
         device=device,
+        loudness=generator.run.loudness,
     )
     with tqdm(total=len(items) + len(samples), desc="evaluate", unit="song", disable=None) as bar:
 

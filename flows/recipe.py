@@ -29,6 +29,8 @@ from pipeline.separation.stage import SeparationConfig
 from pipeline.structure.stage import StructureConfig
 from pipeline.tokenization import TokenizationConfig
 
+DATASET_RECIPE = "recipe.json"  # the resolved recipe of a build, beside its dataset's manifest
+
 
 class LibraryConfig(Config):
     """How songs are catalogued and read."""
@@ -74,6 +76,7 @@ class Recipe(Config):
             sampler=self.sampler,
             codec=self.codec,
             conditioning=self.conditioning,
+            loudness=self.tokenization.loudness,
         )
 
 
@@ -100,6 +103,11 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise ValueError(f"recipe {name!r} is not valid:\n{error}") from error
+
+
+def dataset_recipe(dataset: Path) -> Recipe:
+    """The recipe that a dataset was built with."""
+    return Recipe.model_validate_json((dataset / DATASET_RECIPE).read_text(encoding="utf-8"))
 
 
 def _tree(name: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flows.funnel import StageCount, funnel
 from flows.held_out import held_out_items, root_of
-from flows.recipe import Recipe
+from flows.recipe import Recipe, dataset_recipe
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.graph import NODES
@@ -33,19 +33,20 @@ PLAYERS = 12  # rejected songs that can be listened to; a page of thousands woul
 PANELS = 6  # test songs with spectrograms
 
 
-def write_run_report(out: Path, dataset: Path, checkpoint: Path, recipe: Recipe, split: str) -> Path:
+def write_run_report(out: Path, dataset: Path, checkpoint: Path, split: str) -> Path:
     """``report.html`` of a build, a training run and an evaluation; what is missing is left out of the page."""
     manifest = read_manifest(dataset)
-    context = Context(root_of(dataset), recipe, {stage: manifest.stages[stage] for stage in NODES})
+    built_with = dataset_recipe(dataset)
+    context = Context(root_of(dataset), built_with, {stage: manifest.stages[stage] for stage in NODES})
     scored = out / "results.json"
     run = checkpoint if (checkpoint / "metrics.jsonl").is_file() else checkpoint.parent
     metrics = run / "metrics.jsonl"
     counts, told = funnel(context), list(tracks(context))
     data = ReportData(
-        title=f"Backline, recipe {recipe.name}",
-        facts=_facts(told, recipe, dataset),
+        title=f"Backline, recipe {built_with.name}",
+        facts=_facts(told, dataset),
         funnel=tuple(funnel_stage(count) for count in counts),
-        histograms=tuple(_histograms(told, recipe)),
+        histograms=tuple(_histograms(told, built_with)),
         training=read_metrics(metrics) if metrics.is_file() else (),
         results=results.read(scored) if scored.is_file() else None,
         songs=tuple(_panels(out, dataset, split)),
@@ -58,7 +59,7 @@ def write_run_report(out: Path, dataset: Path, checkpoint: Path, recipe: Recipe,
     return path
 
 
-def _facts(told: list[tuple[CatalogRow, Rows]], recipe: Recipe, dataset: Path) -> tuple[Fact, ...]:
+def _facts(told: list[tuple[CatalogRow, Rows]], dataset: Path) -> tuple[Fact, ...]:
     samples: dict[str, int] = {}
     for shard in read_manifest(dataset).shards:
         samples[shard.split] = samples.get(shard.split, 0) + shard.samples

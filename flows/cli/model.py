@@ -1,5 +1,6 @@
 """`backline train`, `generate` and `evaluate`: the model side."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,9 @@ def train(
     recipe: Annotated[str, typer.Option(help="demo, paper, upstream, or the path of a YAML file.")] = "demo",
     processes: Annotated[int, typer.Option(min=1, help="Processes: one a GPU, or gloo processes on CPU.")] = 1,
     accelerate_config: Annotated[str, typer.Option(help="Path of an accelerate config, for DDP, FSDP or nodes.")] = "",
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Write train_run.json, print the launch line, stop.")
+    ] = False,
     set_: Overrides = None,
 ) -> None:
     """Train the mask predictor: accelerate launch, stage 1, then stage 2.
@@ -25,17 +29,20 @@ def train(
     Example: backline train --dataset runs/mine/datasets/demo --out runs/mine/model
     """
     from flows.train_model import TrainParameters, train_model
+    from flows.train_model import prepare as prepare_run
 
-    run = train_model(
-        TrainParameters(
-            recipe=recipe,
-            dataset=str(dataset.absolute()),
-            out=str(out_),
-            processes=processes,
-            accelerate_config=accelerate_config,
-            overrides=set_ or [],
-        )
+    parameters = TrainParameters(
+        recipe=recipe,
+        dataset=str(dataset.absolute()),
+        out=str(out_),
+        processes=processes,
+        accelerate_config=accelerate_config,
+        overrides=set_ or [],
     )
+    if prepare:
+        typer.echo(shlex.join(prepare_run(parameters)))
+        return
+    run = train_model(parameters)
     out.print(f"Run {run} finished; weights in {run / 'final'}.", soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -22,9 +22,10 @@ from model.evaluation.measures import Judges, measure, mix, refer
 from model.evaluation.nll import HeldOut
 from model.evaluation.results import Provenance, Results, SongResult
 from model.evaluation.settings import EvaluationSettings
-from pipeline.audio import DecodeLimits, loudness_gain_db, rms_dbfs, to_samples, write
+from pipeline.audio import DecodeLimits, rms_dbfs, to_samples, write
 from pipeline.codec.codec import SAMPLE_RATE, Codec
 from pipeline.errors import BadInput
+from pipeline.loudness import LoudnessConfig, gain_db
 from pipeline.types import Audio
 
 POOLED = ("truth", "model", "random_codes", "codec")  # what the Fréchet distance compares
@@ -76,6 +77,7 @@ class Subject:
     checkpoint: str
     config_hash: str
     device: str
+    loudness: LoudnessConfig = field(default_factory=LoudnessConfig)  # under which its codes were made
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,9 @@ def _song(
     played, seconds = _generate(item, vocal, subject, seed)
     _keep(out_dir / "generated" / f"{item.key}.flac", played)
     _keep(out_dir / "mixes" / f"{item.key}.flac", mix(vocal, played))
-    systems = {"model": played, "truth": truth} | _bounds(index, items, vocal, truth, judges.codec, seed)
+    systems = {"model": played, "truth": truth} | _bounds(
+        index, items, vocal, truth, judges.codec, subject.loudness, seed
+    )
     reference = refer(vocal, truth, settings)
     values = {name: measure(audio, reference, judges, settings, seed) for name, audio in systems.items()}
     result = SongResult(item.key, item.text, seed, vocal.duration, seconds, values)
@@ -182,12 +186,20 @@ def _generate(item: Item, vocal: Audio, subject: Subject, seed: int) -> tuple[Au
     return played, {**made.seconds, rtf.TOTAL: total}
 
 
-def _bounds(index: int, items: Sequence[Item], vocal: Audio, truth: Audio, codec: Codec, seed: int) -> dict[str, Audio]:
+def _bounds(
+    index: int,
+    items: Sequence[Item],
+    vocal: Audio,
+    truth: Audio,
+    codec: Codec,
+    loudness: LoudnessConfig,
+    seed: int,
+) -> dict[str, Audio]:
     """The floors and the ceiling of one song."""
     # Generation undoes the vocal's gain on its output; random codes get the same level.
     found = {
-        "random_codes": floors.random_codes(codec, vocal.length, -loudness_gain_db(vocal), seed),
-        "codec": floors.through_codec(codec, truth),
+        "random_codes": floors.random_codes(codec, vocal.length, -gain_db(vocal, loudness), seed, loudness),
+        "codec": floors.through_codec(codec, truth, loudness),
     }
     other = floors.partner(index, len(items))
     if other is not None:
