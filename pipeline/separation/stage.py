@@ -5,14 +5,13 @@ minus the vocal, so that the two add up to the mixture again.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol
 
 import numpy as np
 
 from pipeline.audio import as_stereo, resample
+from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
 VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
@@ -52,12 +51,7 @@ BACKENDS = {
 
 def build(config: SeparationConfig) -> Separator:
     """Load the backend named in the config; `BackendUnavailable` if its package or weights are missing."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"separation backend {config.backend!r} can't be imported: {error}") from error
-    separator: Separator = make(config)
+    separator: Separator = load_backend("separation", BACKENDS, config)
     return separator
 
 

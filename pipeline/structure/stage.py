@@ -6,11 +6,10 @@ and carry one of SongFormer's eight labels; downbeats are a subset of the beats.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal, Protocol
 
+from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Seconds, Section, Span
 
 VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
@@ -54,10 +53,5 @@ BACKENDS = {"selfsim": "pipeline.structure.selfsim:build"}
 
 def build(config: StructureConfig) -> Extractor:
     """Load the backend named in the config; `BackendUnavailable` if it can't be imported."""
-    module, factory = BACKENDS[config.backend].split(":")
-    try:
-        make = getattr(import_module(module), factory)
-    except ImportError as error:
-        raise BackendUnavailable(f"structure backend {config.backend!r} can't be imported: {error}") from error
-    extractor: Extractor = make(config)
+    extractor: Extractor = load_backend("structure", BACKENDS, config)
     return extractor
