@@ -15,7 +15,7 @@ class NamesBackend(Protocol):
 
 
 def load_backend(stage: str, table: Mapping[str, str], config: NamesBackend) -> Any:
-    """What ``module:factory`` of the chosen backend makes of the config; `BackendUnavailable` if it can't be imported."""
+    """What ``module:factory`` of the chosen backend makes of the config; `BackendUnavailable` if it can't be had."""
     module, factory = table[config.backend].split(":")
     try:
         make = getattr(import_module(module), factory)
