@@ -90,10 +90,11 @@ def test_a_restart_draws_what_the_undisturbed_run_draws() -> None:
 
 
 @pytest.mark.enable_socket  # workers hand tensors over through unix sockets
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_worker_processes_change_nothing() -> None:
     data = micro_batches(songs(), rows=2)
-    loaded = torch.utils.data.DataLoader(data, batch_size=None, sampler=range(4), num_workers=2)
+    loaded = torch.utils.data.DataLoader(
+        data, batch_size=None, sampler=range(4), num_workers=2, multiprocessing_context="spawn"
+    )
     assert rows_of(list(loaded)) == rows_of([data[i] for i in range(4)])
 
 
