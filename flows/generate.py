@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from model.config import SamplerConfig
+from model.evaluation.measures import mix
 from model.generate import Generation, Generator
-from pipeline.audio import DecodeLimits, as_stereo, decode, resample, write
+from pipeline.audio import DecodeLimits, decode, resample, write
 from pipeline.codec.codec import SAMPLE_RATE
-from pipeline.types import Audio, Seconds
+from pipeline.types import Seconds
 
 WRITABLE = (".wav", ".flac", ".ogg")
 VOICE_LIMITS = DecodeLimits(min_seconds=0.1)  # a user's own voice may be short; a library's songs may not
@@ -59,7 +59,7 @@ def generate_file(request: GenerateRequest) -> Written:
         )
     write(request.out, made.accompaniment)
     if request.mix:
-        write(request.mix, mixture(vocal, made.accompaniment))
+        write(request.mix, mix(resample(vocal, SAMPLE_RATE), made.accompaniment))
     write_trace(request, sampler, made)
     return Written(request.out, made.accompaniment.duration, sum(made.seconds.values()))
 
@@ -85,14 +85,6 @@ def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:
     if request.schedule:
         changes["schedule"] = request.schedule
     return SamplerConfig.model_validate(trained.model_dump() | changes)
-
-
-def mixture(vocal: Audio, accompaniment: Audio) -> Audio:
-    """Vocal plus accompaniment, turned down together if the sum would clip."""
-    voice = as_stereo(resample(vocal, SAMPLE_RATE))
-    total = voice.samples + accompaniment.samples
-    peak = float(np.abs(total).max(initial=0.0))
-    return Audio((total / max(1.0, peak / 0.99)).astype(np.float32), SAMPLE_RATE)
 
 
 def write_trace(request: GenerateRequest, sampler: SamplerConfig, made: Generation) -> None:
