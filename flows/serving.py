@@ -27,6 +27,7 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
             raise ServerDownError(f"port {port} of 127.0.0.1 is in use, by another Prefect server perhaps; try --port")
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    environment["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"  # else the page asks port 4200
     process = subprocess.Popen(words, env=environment)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:

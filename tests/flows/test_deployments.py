@@ -54,6 +54,10 @@ def deployments(api: str) -> dict[str, dict[str, Any]]:
     return {flows[deployment["flow_id"]]: deployment for deployment in found}
 
 
+def test_page_asks_the_port_that_the_server_listens_on(api: str) -> None:
+    assert httpx.get(api.replace("/api", "/ui-settings")).json()["api_url"] == api
+
+
 def test_run_forms_show_literal_defaults_and_descriptions(deployments: dict[str, dict[str, Any]]) -> None:
     assert set(deployments) == {"build-dataset", "train-model", "evaluate-model"}
     form = deployments["build-dataset"]["parameter_openapi_schema"]["definitions"]["BuildParameters"]["properties"]
