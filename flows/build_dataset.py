@@ -67,7 +67,7 @@ class BuildResult:
     """What a build did."""
 
     worked: int  # songs times stages worked on; 0 = everything was committed before
-    wrote_shards: int  # shards of the dataset that this build wrote or found
+    shards: int  # of the dataset, written now or found
     dataset: Dataset | None  # None where the shards stage was left out
 
 
