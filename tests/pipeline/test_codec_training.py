@@ -6,12 +6,22 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.audio import write
+from pipeline.audio import decode, write
 from pipeline.codec import codebook as books
 from pipeline.codec import train as training
+from pipeline.codec.codec import CodecConfig, build
 from pipeline.codec.corpus import CorpusConfig, read
 from pipeline.codec.embedded import load
-from pipeline.codec.evaluate import compare, evaluate
+from pipeline.codec.evaluate import (
+    FIGURES,
+    code_use,
+    compare,
+    evaluate,
+    evaluate_clips,
+    evaluate_vocoder,
+    intervals,
+    summary,
+)
 from pipeline.codec.train import CodecTrainingConfig, losses_of, train
 from pipeline.types import Audio
 
@@ -156,12 +166,37 @@ def test_figures_tell_a_wrong_note_and_a_lost_level() -> None:
     assert figures["chroma"] < 0.9
 
 
-def test_evaluation_counts_codes_on_whole_files(files: list[Path]) -> None:
-    from pipeline.codec.codec import CodecConfig, build
+def test_code_use_is_counted_on_as_many_tokens_as_asked_for() -> None:
+    uniform = np.repeat(np.arange(100, dtype=np.uint16), 50)
+    assert code_use([uniform]) == (100, pytest.approx(100), 5000)
+    codes, perplexity, tokens = code_use([uniform[:2500], uniform[2500:]], limit=1000)
+    assert (codes, tokens) == (100, 1000)
+    assert 80 < perplexity < 100
+    assert code_use([uniform], limit=1000) == (codes, perplexity, tokens)
 
-    scores = evaluate(build(CodecConfig()), files)
+
+def test_evaluation_is_of_clips_and_of_whole_files(files: list[Path]) -> None:
+    codec = build(CodecConfig())
+    shown: list[tuple[int, int]] = []
+    clips = evaluate_clips(codec, files, progress=lambda done, total: shown.append((done, total)))
+    assert shown == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    scores = summary(clips)
     assert scores.tokens == 3 * 151
     assert 1 < scores.perplexity <= scores.codes <= scores.tokens
     assert (scores.clips, scores.voice_clips) == (3, 1)
+    for name, (low, high) in intervals(clips).items():
+        value = getattr(scores, name)
+        assert low <= value <= high or (np.isnan(value) and np.isnan(low))
+    ceiling = evaluate_vocoder([path for path in files if path.name != "notes.wav"])
+    assert set(ceiling[0]) == set(FIGURES)
+    assert np.mean([figures["log_mel_l1"] for figures in ceiling]) < scores.log_mel_l1
     with pytest.raises(ValueError, match="none of 1 files"):
-        evaluate(build(CodecConfig()), [path for path in files if path.name == "notes.wav"])
+        evaluate(codec, [path for path in files if path.name == "notes.wav"])
+
+
+def test_evaluation_is_deaf_to_the_level_of_a_file(files: list[Path], tmp_path: Path) -> None:
+    audio = decode(str(files[0]))
+    write(tmp_path / "quiet.wav", Audio(audio.samples * np.float32(0.125), audio.sample_rate))
+    codec = build(CodecConfig())
+    loud, quiet = (evaluate(codec, [path]).log_mel_l1 for path in (files[0], tmp_path / "quiet.wav"))
+    assert loud == pytest.approx(quiet, abs=0.01)
