@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from prefect import flow
@@ -24,6 +23,7 @@ from flows.stages.graph import NODES, stage_keys
 from flows.tasks import catalogue, run_stage, write_shards
 from pipeline.config import Config
 from pipeline.errors import PipelineError
+from pipeline.records import files
 from pipeline.records.catalog import Catalog
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,9 @@ class BuildParameters(Config):
         default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
     )
     library: str = Field(description="Folder, glob, or manifest (.txt, .csv, .parquet) of songs")
-    root: str = Field(description="Where the ledger, the stems and the datasets are kept")
+    root: str = Field(
+        description="Where the ledger, the stems and the datasets are kept: a folder, or s3://bucket/prefix"
+    )
     stages: list[StageName] = Field(default=ALL_STAGES, description="Stages to run, to rerun single steps")
     only_batches: list[int] = Field(default=[], description="Batches to run; empty = all")
     force: bool = Field(default=False, description="Run the chosen stages again even where they are committed")
@@ -100,8 +102,8 @@ def build_dataset(build: BuildParameters) -> BuildResult:
 def open_build(build: BuildParameters) -> Context:
     """The recipe read once, with the keys of its stages."""
     recipe = load_recipe(build.recipe, build.overrides)
-    root = Path(build.root).absolute()
-    root.mkdir(parents=True, exist_ok=True)
+    root = files.place(build.root)
+    files.prepare(root)
     return Context(root, recipe, stage_keys(recipe))
 
 

@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
@@ -16,6 +15,7 @@ from flows.stages.context import Context
 from model.evaluation.plots import funnel_chart
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files
+from pipeline.records.files import Place
 from pipeline.records.sharding import Sidecar, remove_unlisted, require_splits, write_manifest
 
 
@@ -23,7 +23,7 @@ from pipeline.records.sharding import Sidecar, remove_unlisted, require_splits, 
 class Dataset:
     """A published dataset."""
 
-    directory: Path
+    directory: Place
     manifest_sha256: str
     samples: dict[str, int]  # shard set -> samples
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
-from pathlib import Path
 
 from flows.engine.batch import catalog_of, committed, tracks_of
 from flows.stages.context import Context, Rows
 from flows.stages.graph import stage_keys
 from flows.stages.samples import Draft, drafts_of
 from pipeline.records.catalog import CatalogRow
+from pipeline.records.files import Place
 from pipeline.records.schema import SCHEMA_VERSION, SPLITS, Sample, SampleInfo
 from pipeline.records.sharding import Sidecar, committed_shard, write_shard
 
@@ -23,7 +23,7 @@ class ShardedBatch:
     sidecars: tuple[Sidecar, ...]
 
 
-def dataset_directory(root: Path, name: str) -> Path:
+def dataset_directory(root: Place, name: str) -> Place:
     return root / "datasets" / name
 
 
@@ -33,7 +33,7 @@ def config_hash(context: Context) -> str:
     return sha256(text.encode()).hexdigest()[:16]
 
 
-def shard_batch(context: Context, batch: int, directory: Path) -> ShardedBatch:
+def shard_batch(context: Context, batch: int, directory: Place) -> ShardedBatch:
     """Write shard `batch` of every shard set that has samples; one committed from the same inputs stays, unread."""
     drafts = sorted(_drafts(context, batch), key=lambda draft: draft.info.key)
 

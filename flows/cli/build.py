@@ -1,6 +1,5 @@
-"""`backline build`, `why` and `verify`: the data side."""
+"""`backline build` and `why`: the data side."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +26,7 @@ def names(text: str) -> list[str]:
 @commands.command()
 def build(
     library: Annotated[str, typer.Option(help="Folder, glob, or manifest (.txt, .csv, .parquet) of songs.")],
-    root: Annotated[Path, typer.Option(help="Where the ledger, the stems and the datasets are kept.")],
+    root: Annotated[str, typer.Option(help="Where ledger, stems and datasets are kept: a folder or s3://bucket/name.")],
     recipe: Annotated[str, typer.Option(help="demo, paper, upstream, or the path of a YAML file.")] = "demo",
     stages: Annotated[str, typer.Option(help="Only these stages, such as separation,artifacts.")] = "",
     only_batches: Annotated[str, typer.Option(help="Only these batches, such as 3,7.")] = "",
@@ -52,7 +51,7 @@ def build(
             {
                 "recipe": recipe,
                 "library": library,
-                "root": str(root),
+                "root": root,
                 "stages": names(stages) or ALL_STAGES,
                 "only_batches": numbers(only_batches),
                 "force": force,
@@ -72,14 +71,16 @@ def build(
 @commands.command()
 def why(
     track: Annotated[str, typer.Argument(help="A track id (or its beginning), a file, or a uri of the library.")],
-    root: Annotated[Path, typer.Option(help="The root of the build.")],
+    root: Annotated[str, typer.Option(help="The root of the build.")],
 ) -> None:
     """Tell the story of one song: every stage, verdict, reason and seconds."""
     from pipeline.errors import BadInput
+    from pipeline.records import files
     from pipeline.records.catalog import Catalog
     from pipeline.records.ledger import Ledger
 
-    catalog, ledger = Catalog(root), Ledger(root)
+    place = files.place(root)
+    catalog, ledger = Catalog(place), Ledger(place)
     found = catalog.find(track)
     if not found:
         raise BadInput(
@@ -95,16 +96,3 @@ def why(
             said = escape(told.message or told.values[:200])
             table.add_row(stage, key, told.status, escape(told.reason), said, f"{told.seconds:.2f}")
         out.print(table)
-
-
-@commands.command()
-def verify(directory: Annotated[Path, typer.Argument(help="A dataset, such as ROOT/datasets/demo.")]) -> None:
-    """Hash a dataset again and read every sample; exit code 1 and a list where anything is damaged or missing."""
-    from pipeline.records.verify import verify as problems_of
-
-    problems = problems_of(directory)
-    for problem in problems:
-        out.print(f"{problem.kind}: {problem.path}: {problem.message}", soft_wrap=True, markup=False)
-    if problems:
-        raise typer.Exit(1)
-    out.print(f"{directory}: every listed shard is whole.", soft_wrap=True)

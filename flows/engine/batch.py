@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
-from pathlib import Path
 from typing import Protocol
 
 from flows.engine.attempt import Item
@@ -13,6 +12,7 @@ from flows.engine.local import LocalEngine
 from flows.stages.context import Context
 from flows.stages.graph import NODES, gets, in_force
 from pipeline.records.catalog import Catalog, CatalogRow
+from pipeline.records.files import Place
 from pipeline.records.ledger import Ledger, Row
 
 DONE = ("ok", "rejected", "quarantined")  # a failed song is tried again by the next build
@@ -48,7 +48,7 @@ class Watcher(Protocol):
 
 
 @lru_cache(maxsize=4)
-def catalog_of(root: Path) -> Catalog:
+def catalog_of(root: Place) -> Catalog:
     """The process's one catalog of a root: each look reads only the files that came since the last."""
     return Catalog(root)
 

@@ -8,7 +8,9 @@ from typing import Protocol, Self, TypeVar
 
 from flows.recipe import Recipe
 from pipeline.audio import decode
+from pipeline.records import files
 from pipeline.records.catalog import CatalogRow
+from pipeline.records.files import Place
 from pipeline.records.ledger import Ledger, Row
 from pipeline.records.splits import Split, SplitRule, read_splits, splits_path
 from pipeline.records.store import Artefact, Store
@@ -62,7 +64,7 @@ class Worker(Protocol):
 class Context:
     """The build as one worker sees it. Picklable."""
 
-    root: Path
+    root: Place
     recipe: Recipe
     keys: Mapping[str, str] = field(default_factory=dict)  # stage name -> stage key
 
@@ -73,7 +75,8 @@ class Context:
     def split(self, track: CatalogRow) -> Split:
         """train, val or test: the manifest's word, else the rule fixed at the first build."""
         path = splits_path(self.root)
-        return _split_rule(self.root, path.stat().st_mtime_ns if path.exists() else 0).split_of(track)
+        version = files.version(path) if isinstance(path, Path) else ""  # asking a server for every track would be slow
+        return _split_rule(self.root, version).split_of(track)
 
     def store(self, stage: str) -> Store:
         """Where that stage keeps its artefacts."""
@@ -85,7 +88,7 @@ class Context:
 
 
 @lru_cache(maxsize=8)
-def _split_rule(root: Path, written: int) -> SplitRule:
+def _split_rule(root: Place, version: str) -> SplitRule:
     """The rule that the root's first build fixed; that the recipe asks for no other is checked by cataloguing."""
     return read_splits(root)
 

@@ -20,7 +20,7 @@ from pipeline.audio import probe as probe_header
 from pipeline.errors import BadInput
 from pipeline.records import files, parquet
 from pipeline.records.content import Content, client_errors, read_content, stamp
-from pipeline.records.files import DamageError
+from pipeline.records.files import DamageError, Place
 from pipeline.records.library import Source
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class _Claim:
 
 
 _Pending = dict[str, tuple[CatalogRow, list[_Claim]]]
-_File = tuple[str, int]  # name, time of its writing (another root may come to lie where one was removed)
+_File = tuple[str, str]  # name, version (another root may come to lie where one was removed)
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class _Index:
 class Catalog:
     """The tracks of one root, append-only."""
 
-    def __init__(self, root: Path, probe: Callable[[str], Probe] = probe_header) -> None:
+    def __init__(self, root: Place, probe: Callable[[str], Probe] = probe_header) -> None:
         self.directory = root / "catalog"
         self.probe = probe
         self._cache = _Index()
@@ -264,16 +264,17 @@ class Catalog:
     def _files(self) -> tuple[_File, ...]:
         """The catalog's files in the order of their claims; a listing made while another writer adds may lack one."""
         for _ in range(_LISTINGS):
-            found = [match for path in self.directory.glob("*.parquet") if (match := _NAME.fullmatch(path.name))]
+            versions = {entry.name: entry.version for entry in files.entries(self.directory)}
+            found = [match for name in versions if (match := _NAME.fullmatch(name))]
             found.sort(key=lambda match: (int(match["number"]), match["kind"], int(match["turn"] or 0)))
             parts = [int(match["number"]) for match in found if match["kind"] == "part"]
             if parts == list(range(len(parts))):
-                return tuple((match[0], (self.directory / match[0]).stat().st_mtime_ns) for match in found)
+                return tuple((match[0], versions[match[0]]) for match in found)
         lost = min(set(range(len(parts))) - set(parts))
         raise DamageError(f"{self.directory}/part-{lost:05d}.parquet is missing; restore it, its songs are unknown")
 
 
-def _read_into(index: _Index, path: Path) -> None:
+def _read_into(index: _Index, path: Place) -> None:
     rows = parquet.read(path).to_pylist()
     if path.name.startswith("alias"):
         for row in rows:

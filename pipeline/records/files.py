@@ -1,20 +1,22 @@
-"""How a file of ours becomes visible: a temporary name, fsync, then a link (create) or a rename (replace).
+"""How a file of ours becomes visible: whole or not at all, on a local disk (`disk`) or in an object store (`objects`).
 
-Conventions: local POSIX file systems with hard links. Every write under a root goes through here, so that another kind
-of storage means another file like this one. Temporary names begin with ``.attempt-``; no reader lists them.
+Conventions: every write under a root goes through here; a `Place` is a local path or an `ObjectPath`. `create` is a
+commit: of two writers one wins. A content-named file may be published twice, since its bytes follow from its name.
 """
 
 import hashlib
 import os
-import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from pipeline.errors import PipelineError
+from pipeline.records import disk, objects
+from pipeline.records.entries import ATTEMPT_PREFIX, Entry
+from pipeline.records.objects import ObjectPath
 
-ATTEMPT_PREFIX = ".attempt-"
+Place = Path | ObjectPath
 LEASE_SECONDS = 3600.0  # s; an attempt not touched for this long has no living writer. Ours
 _BLOCK = 1 << 20  # bytes hashed at a time
 
@@ -23,43 +25,81 @@ class DamageError(PipelineError):
     """A committed file is missing or its bytes are not those that were recorded; names the path and the remedy."""
 
 
-@contextmanager
-def attempt(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, removed at the end if its writer did not publish it."""
-    _make_directory(path.parent)
-    temporary = path.parent / f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}"
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+def place(text: str | os.PathLike[str]) -> Place:
+    """A path of this machine, made absolute, or an fsspec URL."""
+    if "://" in str(text):
+        return ObjectPath(str(text).rstrip("/"))
+    return Path(os.path.abspath(Path(text).expanduser()))
 
 
-def create(path: Path, data: bytes) -> bool:
+def create(path: Place, data: bytes) -> bool:
     """Commit `data` as `path` unless it exists; False, and nothing changed, where another writer was first."""
-    with attempt(path) as temporary:
-        _write(temporary, data)
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-    sync_directory(path.parent)
-    return True
+    return objects.create(path, data) if isinstance(path, ObjectPath) else disk.create(path, data)
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace(path: Place, data: bytes) -> None:
     """Make `data` the content of `path`; a reader sees the old bytes or the new ones, never a mixture."""
-    with attempt(path) as temporary:
-        _write(temporary, data)
-        publish(temporary, path)
+    if isinstance(path, ObjectPath):
+        objects.replace(path, data)
+    else:
+        disk.replace(path, data)
 
 
-def publish(temporary: Path, path: Path) -> None:
+def attempt(path: Place) -> AbstractContextManager[Path]:
+    """A local file to fill and `publish` as `path`, removed at the end if its writer did not."""
+    return objects.attempt(path) if isinstance(path, ObjectPath) else disk.attempt(path)
+
+
+def publish(temporary: Path, path: Place) -> None:
     """Give a finished, already fsynced attempt its final name."""
-    os.replace(temporary, path)
-    sync_directory(path.parent)
+    if isinstance(path, ObjectPath):
+        objects.publish(temporary, path)
+    else:
+        disk.publish(temporary, path)
 
 
-def digest(path: Path) -> tuple[str, int]:
+def fetched(path: Place) -> AbstractContextManager[Path]:
+    """The file on this machine's disk: itself, or a copy for the time being."""
+    return objects.fetched(path) if isinstance(path, ObjectPath) else nullcontext(path)
+
+
+def entries(directory: Place, prefix: str = "") -> list[Entry]:
+    """Files and folders right below `directory` whose name begins with `prefix`, by name; none where it is missing."""
+    if isinstance(directory, ObjectPath):
+        return objects.entries(directory, prefix)
+    return disk.entries(directory, prefix)
+
+
+def tree(directory: Place) -> Iterator[Entry]:
+    """Every file below `directory`, at any depth."""
+    return objects.tree(directory) if isinstance(directory, ObjectPath) else disk.tree(directory)
+
+
+def prepare(root: Place) -> None:
+    """Make sure that a root can be written: its folder; `BackendUnavailable` for a store that can't commit."""
+    if isinstance(root, ObjectPath):
+        objects.check(root)
+    else:
+        disk.make_directory(root)
+
+
+def version(path: Place) -> str:
+    """What changes when the file does; empty where there is none."""
+    return objects.version(path) if isinstance(path, ObjectPath) else disk.version(path)
+
+
+def clock(root: Place) -> float:
+    """What time it is for the store that holds `root`, in s since 1970: the time it gives to a file written now."""
+    probe = root / f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-clock"
+    prepare(root)
+    try:
+        create(probe, b"")
+        return next(entry.changed for entry in entries(root, probe.name))
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def digest(path: Place) -> tuple[str, int]:
     """(sha256, bytes) of a file."""
     total, size = hashlib.sha256(), 0
     with path.open("rb") as file:
@@ -69,34 +109,14 @@ def digest(path: Path) -> tuple[str, int]:
     return total.hexdigest(), size
 
 
-def remove_attempts(directory: Path, older_than: float = LEASE_SECONDS) -> list[Path]:
+def remove_attempts(directory: Place, older_than: float = LEASE_SECONDS) -> list[Place]:
     """Remove what killed writers left under `directory`, untouched for `older_than` seconds; the paths removed."""
-    limit = time.time() - older_than
-    left = [path for path in sorted(directory.rglob(f"{ATTEMPT_PREFIX}*")) if path.stat().st_mtime <= limit]
+    limit = clock(directory) - older_than
+    left = [
+        directory / entry.name
+        for entry in tree(directory)
+        if entry.name.rpartition("/")[2].startswith(ATTEMPT_PREFIX) and entry.changed <= limit
+    ]
     for path in left:
         path.unlink(missing_ok=True)
     return left
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in `directory` survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _make_directory(directory: Path) -> None:
-    if directory.is_dir():
-        return
-    _make_directory(directory.parent)
-    directory.mkdir(exist_ok=True)
-    sync_directory(directory.parent)

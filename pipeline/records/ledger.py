@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline.config import Config
 from pipeline.records import files, parquet
+from pipeline.records.files import Place
 from pipeline.records.store import Artefact
 
 Status = Literal["ok", "rejected", "quarantined", "failed"]
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    path: Path
+    path: Place
     batch: int
     generation: int
 
@@ -72,16 +72,16 @@ def stage_key(name: str, version: int, config: Config, dependencies: Mapping[str
 class Ledger:
     """The rows of all stages under one root."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
 
-    def directory(self, stage: str, key: str) -> Path:
+    def directory(self, stage: str, key: str) -> Place:
         """Where the stage's parts lie, and its `Store`."""
         if not _STAGE.fullmatch(f"{stage}-{key}"):
             raise ValueError(f"stage {stage!r} with key {key!r}: need a-z, 0-9, '_', '-' and 8 hex digits")
         return self.root / "stages" / f"{stage}-{key}"
 
-    def commit(self, stage: str, key: str, batch: int, rows: Iterable[Row], force: bool = False) -> Path:
+    def commit(self, stage: str, key: str, batch: int, rows: Iterable[Row], force: bool = False) -> Place:
         """Keep rows for good, all or none of them; the path of the part that holds them (the newest, if none was new).
 
         Rows of tracks that are settled already are dropped, so two writers of one batch agree on the first one's rows:
@@ -109,9 +109,14 @@ class Ledger:
         """Track id -> its newest row, over all batches in their order."""
         return _merge(self._parts(stage, key))
 
+    def artefact_paths(self, stage: str, key: str) -> set[str]:
+        """Every artefact that any row of any generation names, relative to the stage's directory."""
+        told = (row for part in self._parts(stage, key) for row in _decode(parquet.read(part.path)))
+        return {artefact.path for row in told for artefact in row.artefacts}
+
     def stages(self) -> list[tuple[str, str]]:
         """(stage, key) of every directory, sorted."""
-        found = (_STAGE.fullmatch(path.name) for path in (self.root / "stages").glob("*") if path.is_dir())
+        found = (_STAGE.fullmatch(entry.name) for entry in files.entries(self.root / "stages") if entry.folder)
         return sorted((match["stage"], match["key"]) for match in found if match)
 
     def story(self, track_id: str, batch: int | None = None) -> list[tuple[str, str, Row]]:
@@ -126,12 +131,11 @@ class Ledger:
         return [(stage, key, row) for _, stage, key, row in sorted(told, key=lambda item: item[:3])]
 
     def _parts(self, stage: str, key: str, batch: int | None = None) -> list[_Part]:
-        pattern = "part-*.parquet" if batch is None else f"part-{batch:05d}*.parquet"
-        parts = []
-        for path in self.directory(stage, key).glob(pattern):
-            match = _PART.fullmatch(path.name)
+        directory, parts = self.directory(stage, key), []
+        for entry in files.entries(directory, "part-" if batch is None else f"part-{batch:05d}"):
+            match = _PART.fullmatch(entry.name)
             if match and batch in (None, int(match["batch"])):
-                parts.append(_Part(path, int(match["batch"]), int(match["generation"] or 0)))
+                parts.append(_Part(directory / entry.name, int(match["batch"]), int(match["generation"] or 0)))
         return sorted(parts, key=lambda part: (part.batch, part.generation))
 
 

@@ -5,11 +5,12 @@ ledger of 20 parts aborted at exit ("terminate called without an active exceptio
 without them none of 70 did.
 """
 
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipeline.records.files import Place
 
 
 def encode(table: Any) -> bytes:
@@ -24,5 +25,5 @@ def decode(data: bytes) -> Any:
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
 
 
-def read(path: Path) -> Any:
+def read(path: Place) -> Any:
     return decode(path.read_bytes())

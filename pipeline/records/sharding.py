@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from pipeline.errors import PipelineError
 from pipeline.records import files
-from pipeline.records.files import DamageError
+from pipeline.records.files import DamageError, Place
 from pipeline.records.schema import SCHEMA_VERSION, SPLITS, ContractError, Sample
 
 MANIFEST = "manifest.json"
@@ -65,21 +65,22 @@ class Manifest:
     )  # JSON values that readers may need: the vector of the empty text
 
 
-def committed_shard(directory: Path, split: str, number: int, inputs_sha256: str) -> Sidecar | None:
+def committed_shard(directory: Place, split: str, number: int, inputs_sha256: str) -> Sidecar | None:
     """The commit of a shard that was made from these inputs and whose tar has its length; `None` if there is none.
 
     The tar's bytes are not read: that is what `verify` is for, and whoever removes a damaged tar gets it written again.
     """
-    for path in sorted(directory.glob(f"{split}-{number:06d}-*.json")):
+    sizes = {entry.name: entry.bytes for entry in files.entries(directory, f"{split}-{number:06d}-")}
+    for path in (directory / name for name in sizes if name.endswith(".json")):
         with suppress(DamageError):  # a sidecar that says nothing commits nothing
             sidecar, tar = read_sidecar(path), path.with_suffix(".tar")
-            if sidecar.inputs_sha256 == inputs_sha256 and tar.is_file() and tar.stat().st_size == sidecar.bytes:
+            if sidecar.inputs_sha256 == inputs_sha256 and sizes.get(tar.name) == sidecar.bytes:
                 return sidecar
     return None
 
 
 def write_shard(
-    directory: Path,
+    directory: Place,
     split: str,
     number: int,
     samples: Iterable[Sample],
@@ -104,13 +105,13 @@ def write_shard(
             *(split, number, name, sha256, size, len(keys), keys_hash(keys), config_hash), inputs_sha256=inputs_sha256
         )
         path = directory / name
-        if not (path.exists() and files.digest(path) == (sha256, size)):  # absent, or damaged: mend it
-            files.publish(temporary, path)
+        if not (path.with_suffix(".json").exists() and path.exists() and files.digest(path) == (sha256, size)):
+            files.publish(temporary, path)  # absent or damaged; what a killed writer left gets a new lease
     _commit(path, sidecar)
     return sidecar
 
 
-def _commit(path: Path, sidecar: Sidecar) -> None:
+def _commit(path: Place, sidecar: Sidecar) -> None:
     """Write the sidecar; one that is there must say the same, but for inputs that came to the same bytes."""
     place = path.with_suffix(".json")
     if files.create(place, _json(asdict(sidecar))):
@@ -124,13 +125,16 @@ def _commit(path: Path, sidecar: Sidecar) -> None:
         files.replace(place, _json(asdict(sidecar)))
 
 
-def read_shard(path: Path, sidecar: Sidecar) -> Iterator[Sample]:
+def read_shard(path: Place, sidecar: Sidecar) -> Iterator[Sample]:
     """The samples of a shard in order; `DamageError` before the first one if the bytes are not the committed ones."""
-    found = files.digest(path) if path.exists() else ("missing", 0)
-    if found != (sidecar.sha256, sidecar.bytes):
-        raise DamageError(f"{path}: {found[1]} bytes, sha256 {found[0]}; committed {sidecar.bytes}, {sidecar.sha256}")
-    for _, members in grouped_members(path):
-        yield Sample.from_files(members)
+    if not path.exists():
+        raise DamageError(f"{path} is missing; committed {sidecar.bytes} bytes, {sidecar.sha256}; build again")
+    with files.fetched(path) as local:
+        sha256, size = files.digest(local)
+        if (sha256, size) != (sidecar.sha256, sidecar.bytes):
+            raise DamageError(f"{path}: {size} bytes, sha256 {sha256}; committed {sidecar.bytes}, {sidecar.sha256}")
+        for _, members in grouped_members(local):
+            yield Sample.from_files(members)
 
 
 def grouped_members(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -153,7 +157,7 @@ def keys_hash(keys: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
-def read_sidecar(path: Path) -> Sidecar:
+def read_sidecar(path: Place) -> Sidecar:
     """A committed sidecar; `DamageError` if it can't be understood."""
     try:
         return Sidecar(**json.loads(path.read_bytes()))
@@ -162,12 +166,13 @@ def read_sidecar(path: Path) -> Sidecar:
 
 
 def write_manifest(
-    directory: Path, name: str, config_hash: str, sidecars: Iterable[Sidecar], stages: Mapping[str, str], **extra: Any
+    directory: Place, name: str, config_hash: str, sidecars: Iterable[Sidecar], stages: Mapping[str, str], **extra: Any
 ) -> Manifest:
     """Replace the dataset's manifest in one step, shards by split and number. `ManifestError` if one isn't there."""
     shards = tuple(sorted(sidecars, key=lambda shard: (SPLITS.index(shard.split), shard.number, shard.file)))
+    there = {entry.name for entry in files.entries(directory)}
     for shard in shards:
-        if not (directory / shard.file).with_suffix(".json").exists() or not (directory / shard.file).exists():
+        if not {shard.file, Path(shard.file).with_suffix(".json").name} <= there:
             raise ManifestError(
                 f"{directory / shard.file}: not a committed shard, so it can't be listed; write it first"
             )
@@ -179,7 +184,7 @@ def write_manifest(
     return manifest
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_manifest(directory: Place) -> Manifest:
     path = directory / MANIFEST
     try:
         data = json.loads(path.read_bytes())
@@ -206,7 +211,7 @@ def require_splits(sidecars: Iterable[Sidecar], splits: Sequence[str] = SPLITS) 
         )
 
 
-def remove_unlisted(directory: Path) -> list[Path]:
+def remove_unlisted(directory: Place) -> list[Place]:
     """Remove shards and sidecars that no manifest lists, and stale attempts; only while no build writes here."""
     removed = unlisted(directory, read_manifest(directory).shards)
     for path in removed:
@@ -214,10 +219,11 @@ def remove_unlisted(directory: Path) -> list[Path]:
     return removed + files.remove_attempts(directory)
 
 
-def unlisted(directory: Path, shards: Iterable[Sidecar]) -> list[Path]:
+def unlisted(directory: Place, shards: Iterable[Sidecar]) -> list[Place]:
     """Files named like shards or sidecars that belong to none of `shards`."""
     listed = {name for shard in shards for name in (shard.file, Path(shard.file).with_suffix(".json").name)}
-    return [path for path in sorted(directory.iterdir()) if SHARD_NAME.fullmatch(path.name) and path.name not in listed]
+    names = (entry.name for entry in files.entries(directory))
+    return [directory / name for name in names if SHARD_NAME.fullmatch(name) and name not in listed]
 
 
 def _write_tar(path: Path, split: str, samples: Iterable[Sample]) -> list[str]:

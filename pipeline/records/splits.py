@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import accumulate, groupby
 from math import ceil
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -20,6 +19,7 @@ from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.records import files
 from pipeline.records.catalog import CatalogRow
+from pipeline.records.files import Place
 
 Split = Literal["train", "val", "test"]
 _GIVEN: dict[str, Split] = {"train": "train", "val": "val", "test": "test"}
@@ -56,7 +56,7 @@ class SplitRule:
         return "test" if place < self.test_below else "val" if place < self.val_below else "train"
 
 
-def fix_splits(root: Path, config: SplitConfig, rows: Sequence[CatalogRow]) -> SplitRule:
+def fix_splits(root: Place, config: SplitConfig, rows: Sequence[CatalogRow]) -> SplitRule:
     """The rule of this root: the first call chooses it on the usable songs in `rows` and keeps it for good.
 
     It lies in ``catalog/splits.json``. Each held-out split gets its fraction of the songs that no manifest places, or
@@ -74,7 +74,7 @@ def fix_splits(root: Path, config: SplitConfig, rows: Sequence[CatalogRow]) -> S
     return rule
 
 
-def read_splits(root: Path) -> SplitRule:
+def read_splits(root: Place) -> SplitRule:
     """The rule that the root's first build fixed; `SplitError` before that."""
     path = splits_path(root)
     if not path.exists():
@@ -82,7 +82,7 @@ def read_splits(root: Path) -> SplitRule:
     return SplitRule(**json.loads(path.read_bytes()))
 
 
-def splits_path(root: Path) -> Path:
+def splits_path(root: Place) -> Place:
     return root / "catalog" / "splits.json"
 
 

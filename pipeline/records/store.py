@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from pipeline.errors import BackendUnavailable
 from pipeline.records import files
-from pipeline.records.files import DamageError
+from pipeline.records.files import DamageError, Place
 from pipeline.types import Audio
 
 _FULL_SCALE = 2**23  # steps of 24-bit PCM between 0 and full scale
@@ -42,7 +43,7 @@ class Artefact:
 class Store:
     """The files of one stage directory: ``<directory>/{audio,arrays}/ab/ab12…-<name>-<hash 8>.<suffix>``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Place) -> None:
         self.directory = directory
 
     def put_audio(self, track_id: str, name: str, audio: Audio) -> Artefact:
@@ -62,7 +63,7 @@ class Store:
 
     def get_bytes(self, artefact: Artefact) -> bytes:
         """The recorded bytes, or `DamageError`."""
-        path = self.path(artefact)
+        path = self.directory / artefact.path
         remedy = f"run its stage again for track {path.name[:32]} with force"
         try:
             data = path.read_bytes()
@@ -74,8 +75,14 @@ class Store:
         return data
 
     def path(self, artefact: Artefact) -> Path:
-        """Where the artefact lies, for players and reports that need a file; to measure audio, `get_audio` it."""
-        return self.directory / artefact.path
+        """Where the artefact lies, for players and reports that need a file; to measure audio, `get_audio` it.
+
+        `BackendUnavailable` in an object store: there is no file.
+        """
+        path = self.directory / artefact.path
+        if isinstance(path, Path):
+            return path
+        raise BackendUnavailable(f"{path} lies in an object store, a file is needed; copy the root to a disk")
 
     def _put(self, kind: str, track_id: str, name: str, suffix: str, data: bytes) -> Artefact:
         for value, rule in ((track_id, r"[0-9a-f]{8,64}"), (name, r"[a-z0-9_+-]{1,64}")):
@@ -84,9 +91,7 @@ class Store:
         sha256 = hashlib.sha256(data).hexdigest()
         relative = f"{kind}/{track_id[:2]}/{track_id}-{name}-{sha256[:8]}.{suffix}"
         artefact = Artefact(name, relative, sha256, len(data))
-        path = self.path(artefact)
-        if not (path.exists() and files.digest(path) == (sha256, len(data))):  # also mends a damaged file
-            files.replace(path, data)
+        files.replace(self.directory / relative, data)  # there already: mended if damaged, and its lease begins anew
         return artefact
 
 

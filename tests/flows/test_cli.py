@@ -15,6 +15,7 @@ COMMANDS = [
     ["build"],
     ["why"],
     ["verify"],
+    ["gc"],
     ["train"],
     ["generate"],
     ["evaluate"],

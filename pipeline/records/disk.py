@@ -1,0 +1,105 @@
+"""Files of ours on a local disk: a temporary name, fsync, then a link (create) or a rename (replace).
+
+Conventions: POSIX file systems with hard links. Temporary names lie beside the final one and begin with ``.attempt-``.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace as replaced
+from pathlib import Path
+
+from pipeline.records.entries import ATTEMPT_PREFIX, Entry
+
+
+@contextmanager
+def attempt(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, removed at the end if its writer did not publish it."""
+    make_directory(path.parent)
+    temporary = path.parent / f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}"
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def create(path: Path, data: bytes) -> bool:
+    with attempt(path) as temporary:
+        _write(temporary, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+    _sync_directory(path.parent)
+    return True
+
+
+def replace(path: Path, data: bytes) -> None:
+    with attempt(path) as temporary:
+        _write(temporary, data)
+        publish(temporary, path)
+
+
+def publish(temporary: Path, path: Path) -> None:
+    """Give a finished, already fsynced attempt its final name."""
+    os.replace(temporary, path)
+    _sync_directory(path.parent)
+
+
+def entries(directory: Path, prefix: str = "") -> list[Entry]:
+    """What lies right below a folder, by name; nothing where there is no folder."""
+    return sorted(_scan(directory, prefix))
+
+
+def tree(directory: Path) -> Iterator[Entry]:
+    """Every file below a folder, at any depth."""
+    for parent, folders, _ in os.walk(directory):
+        folders.sort()
+        below = os.path.relpath(parent, directory)
+        above = "" if below == "." else f"{below}/"
+        yield from sorted(replaced(entry, name=above + entry.name) for entry in _scan(Path(parent)) if not entry.folder)
+
+
+def make_directory(directory: Path) -> None:
+    """Like ``mkdir -p``, and the names survive a power cut."""
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    directory.mkdir(exist_ok=True)
+    _sync_directory(directory.parent)
+
+
+def version(path: Path) -> str:
+    try:
+        return _version(path.stat())
+    except FileNotFoundError:
+        return ""
+
+
+def _version(facts: os.stat_result) -> str:
+    return f"{facts.st_mtime_ns}-{facts.st_size}-{facts.st_ino}"
+
+
+def _scan(directory: Path, prefix: str = "") -> Iterator[Entry]:
+    """What lies in a folder; an attempt that goes away meanwhile is left out."""
+    with suppress(FileNotFoundError), os.scandir(directory) as found:
+        for item in (item for item in found if item.name.startswith(prefix)):
+            with suppress(FileNotFoundError):
+                facts = item.stat()
+                yield Entry(item.name, facts.st_size, facts.st_mtime, _version(facts), item.is_dir())
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
