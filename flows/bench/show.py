@@ -57,7 +57,8 @@ def number(value: float) -> str:
 def codec_table(heard: Mapping[str, Heard]) -> Table:
     """Each figure of each group between the naive copy and the ceiling, then what is counted over everything."""
     table = Table("group", "figure", "value", "95 % interval", "clips", "another clip", "ceiling: true mel -> wave")
-    for name, group in (dict(heard) | {"all": together(heard)}).items():
+    parts = dict(heard) | ({"all": together(heard)} if len(heard) > 1 else {})
+    for name, group in parts.items():
         spans, values = intervals(group.clips), mean([clip.figures for clip in group.clips])
         top, floor = mean(group.ceiling), mean(group.naive)
         for figure in FIGURES:

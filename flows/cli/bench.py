@@ -1,7 +1,7 @@
 """`backline bench`: how good every embedded stage is, on a test set that was frozen before anything was tuned."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -98,14 +98,13 @@ def stages(
     picked = chosen(names(only))
     material = material_of(root, library, songs)
     rows: list[Row] = []
-    with tqdm(disable=None) as progress:
+    with ExitStack() as bars:
+        shows: dict[str, Callable[[int, int], None]] = {}
 
         def show(stage: str, done: int, total: int) -> None:
-            if progress.desc != f"{stage}: ":
-                progress.reset(total)
-                progress.set_description(stage)
-            progress.total = total
-            progress.update(done - progress.n)
+            if stage not in shows:
+                shows[stage] = bars.enter_context(bar(stage, "clip"))
+            shows[stage](done, total)
 
         for found in run(picked, material, show, ablation):
             rows += found
