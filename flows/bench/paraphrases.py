@@ -1,14 +1,145 @@
-"""Texts that describe the renderer's styles, for testing retrieval: written before anything was trained on them.
+"""Texts that describe the renderer's styles, for testing retrieval: written before anything was trained or measured.
 
-Conventions: what a listener might type; no text here, and no phrase of it worth mentioning, was taken from the training
-texts (`pipeline.conditioning.phrases`), and none was changed after a measurement. `FIVE` are the styles of the bar.
+Conventions: what a listener might type; none is a training text (`pipeline.conditioning.phrases`), and none was changed
+after a measurement. `NAMED` texts say what the genre is called, `DESCRIBED` ones never do. `FIVE` are the styles of the
+bar.
 """
 
 from collections.abc import Mapping
 
 FIVE = ("pop", "rock", "electronic", "folk", "reggae")
 
-PARAPHRASES: Mapping[str, tuple[str, ...]] = {
+NAMED: Mapping[str, tuple[str, ...]] = {
+    "pop": (
+        "An uplifting pop tune for a commercial",
+        "Fresh modern pop with a piano hook",
+        "Something poppy and happy",
+        "Pop backing, light and shiny",
+    ),
+    "rock": (
+        "Big, angry rock with guitars up front",
+        "Energetic rock instrumental for a sports video",
+        "A classic rock band in a rehearsal room",
+        "Hard-driving indie rock",
+    ),
+    "ballad": (
+        "A ballad for two lovers, piano only at first",
+        "Moving, slow ballad with lush strings",
+        "Backing for a sad ballad",
+        "A power ballad that builds",
+    ),
+    "funk": (
+        "Funk you can't sit still to",
+        "Old funk with horns, like on a 1974 record",
+        "Funky guitar and bass workout",
+        "Greasy, slow funk",
+    ),
+    "electronic": (
+        "Electronic dance music with a dark mood",
+        "Cold minimal electronic sounds",
+        "Euphoric electronica for a laser show",
+        "Synth-heavy electro",
+    ),
+    "folk": (
+        "Simple folk on acoustic guitar",
+        "Folk music from the hills",
+        "A warm folk arrangement with harmonica",
+        "Indie folk for a rainy afternoon",
+    ),
+    "reggae": (
+        "Classic reggae with a bubbling organ",
+        "Lazy summer reggae",
+        "Dub reggae, deep and spacious",
+        "Reggae groove for the beach",
+    ),
+    "jazz": (
+        "A jazz trio playing for dinner guests",
+        "Cool jazz with saxophone",
+        "Swing jazz from the forties",
+        "Late-night jazz ballroom band",
+    ),
+    "bossa": (
+        "Bossa nova for a quiet café",
+        "Classic bossa with acoustic guitar",
+        "Brazilian bossa nova, light as a feather",
+        "Bossa lounge with flute and piano",
+    ),
+    "disco": (
+        "Disco fever with strings",
+        "A funky disco record from 1978",
+        "Disco to fill the floor",
+        "Nu-disco with a filtered groove",
+    ),
+    "metal": (
+        "Heavy metal with galloping guitars",
+        "Merciless metal",
+        "Metal, dark and epic",
+        "Doom-laden heavy metal riffing",
+    ),
+    "hip hop": (
+        "A hip hop beat",
+        "Lo-fi hip hop with mellow keys",
+        "Hip-hop instrumental, nineties New York",
+        "Dark hip hop with a heavy bass",
+    ),
+    "soul": (
+        "Sixties soul with brass",
+        "Deep soul, slow burning",
+        "Uptempo soul number for dancing",
+        "Classic soul with organ and strings",
+    ),
+    "country": (
+        "Country music with fiddle and steel-string guitar",
+        "Upbeat country for a barn dance",
+        "A lonesome country song",
+        "Country road trip",
+    ),
+    "waltz": (
+        "A slow waltz",
+        "Sentimental waltz with violin",
+        "Country-house waltz for a ball",
+        "Little waltz on a music box",
+    ),
+    "gospel": (
+        "Joyful gospel with organ",
+        "Slow gospel hymn",
+        "Traditional black gospel",
+        "A gospel band building to a climax",
+    ),
+    "salsa": (
+        "Salsa with lots of brass",
+        "Hot salsa for a dance class",
+        "Old Cuban salsa and son",
+        "Salsa piano and percussion",
+    ),
+    "blues": ("A slow blues in a bar", "Twelve-bar blues with guitar solos", "Rough electric blues", "Harmonica blues"),
+    "house": (
+        "Deep house with mellow chords",
+        "Classic house piano",
+        "Progressive house build-up",
+        "House music all night long",
+    ),
+    "synthwave": (
+        "Synthwave for a night drive",
+        "Dreamy synthwave with a saxophone",
+        "Retro eighties synthwave",
+        "Dark synthwave",
+    ),
+    "punk": (
+        "Fast punk with shouting guitars",
+        "Pop punk for a skate video",
+        "Angry punk from a squat",
+        "Sloppy garage punk",
+    ),
+    "ambient pop": (
+        "Dreamy ambient pop",
+        "Ambient music with soft pads and a slow beat",
+        "Ethereal dream pop",
+        "Ambient, peaceful and wide",
+    ),
+}
+
+DESCRIBED: Mapping[str, tuple[str, ...]] = {
     "pop": (
         "Shiny chart-topper with bouncy keys",
         "Music for a mainstream radio playlist",
