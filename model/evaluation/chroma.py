@@ -7,12 +7,12 @@ can't tell a progression from its reverse.
 
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.settings import ChromaConfig
 from pipeline.audio import resample
+from pipeline.jit import librosa
 from pipeline.types import Audio
 
 FLOOR = 1e-12  # power; -120 dBFS, keeps the logarithm finite

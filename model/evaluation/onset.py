@@ -6,12 +6,12 @@ Conventions: onset times are float64 seconds, ascending; a match is at most one 
 
 from dataclasses import dataclass
 
-import librosa
 import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.settings import OnsetConfig
 from pipeline.audio import resample, rms_dbfs
+from pipeline.jit import librosa
 from pipeline.types import Audio, Seconds
 
 Times = NDArray[np.float64]

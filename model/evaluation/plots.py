@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
-import librosa
 import matplotlib as mpl
 import numpy as np
 from matplotlib import cm
@@ -25,6 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from model.evaluation.report_data import FunnelStage, Histogram, MetricPoint
 from pipeline.audio import resample
 from pipeline.codec.codec import CODEBOOK_SIZE
+from pipeline.jit import librosa
 from pipeline.types import Audio
 
 INK, MUTED, LINE, GOOD, WARN, MILD, BAD = (f"#00000{i}" for i in range(1, 8))
