@@ -17,18 +17,18 @@ from markupsafe import Markup
 from model.evaluation import plots
 from model.evaluation.intervals import Verdict
 from model.evaluation.report_data import ReportData, SongPanel
-from model.evaluation.results import FLOORS, SYSTEM_NAMES, Results, Score, SongResult
+from model.evaluation.results import FLOORS, SYSTEM_NAMES, Results, Score, SongResult, System
 from model.evaluation.rtf import TOTAL
 from model.evaluation.strips import strip
 from pipeline.audio import decode
 
 FEW_SONGS = 10  # below it an interval over songs is a hint
 MARKS: dict[Verdict, str] = {"beats": "▲ better", "unclear": "≈ unclear", "loses": "▼ worse"}
-SONG_METRICS = {  # metric -> label, the system that a song's panel compares it with
-    "onset_f1": ("Onset F1", "codec"),
-    "chroma_framewise": ("Chroma", "codec"),
-    "quality_mean": ("Quality", "truth"),
-    "singing_share": ("Singing", "truth"),
+SONG_METRICS: dict[str, tuple[str, tuple[System, ...]]] = {  # metric -> label, what stands beside it on a song's panel
+    "onset_f1": ("Onset F1", ("codec",)),
+    "chroma_framewise": ("Chroma", ("codec",)),
+    "quality_mean": ("Quality", ("codec", "truth")),
+    "singing_share": ("Singing", ("codec", "truth")),
 }
 
 
@@ -125,15 +125,24 @@ def picture(path: Path) -> str:
     return plots.spectrogram(decode(str(path)))
 
 
-def song_scores(panel: SongPanel, found: Mapping[str, SongResult]) -> list[tuple[str, float, str, float]]:
-    """Label, the model's value, whose value stands beside it, that value: for the few scores that a panel shows."""
+def song_scores(
+    panel: SongPanel, found: Mapping[str, SongResult]
+) -> list[tuple[str, float, list[tuple[str, str, float]]]]:
+    """Label, the model's value, and (short name, name, value) of what stands beside it, for the few scores of a panel.
+
+    The truth through the codec is always there: it is the most that any model on this codec can get.
+    """
     if panel.key not in found:
         return []
     systems = found[panel.key].systems
     return [
-        (label, systems["model"][name], SYSTEM_NAMES[other], systems[other][name])
-        for name, (label, other) in SONG_METRICS.items()
-        if name in systems["model"] and name in systems[other]
+        (
+            label,
+            systems["model"][name],
+            [(other, SYSTEM_NAMES[other], systems[other][name]) for other in others],
+        )
+        for name, (label, others) in SONG_METRICS.items()
+        if all(name in systems[system] for system in ("model", *others))
     ]
 
 

@@ -21,7 +21,7 @@ from matplotlib.image import imread
 from model.evaluation import summary
 from model.evaluation.nll import HeldOut
 from model.evaluation.plots import spectrogram
-from model.evaluation.report import duration, link, render, verdict, write_report
+from model.evaluation.report import duration, link, render, show, song_scores, verdict, write_report
 from model.evaluation.report_data import (
     BackendLine,
     Fact,
@@ -233,6 +233,27 @@ def test_tables_hold_the_numbers(text: str) -> None:
     assert "no weights" in text
     assert "▲ better" in text
     assert "▼ worse" in text
+
+
+def test_the_codecs_ceiling_stands_beside_every_score_of_sound(text: str, data: ReportData) -> None:
+    rows = [re.sub(r"\s+", " ", row) for row in re.findall(r'<tr>\s*<th scope="row">(.*?)</tr>', text, re.DOTALL)]
+    assert data.results is not None
+    for score in data.results.scores:
+        cells = next(row for row in rows if score.label in row).split("<td")
+        if score.group in (summary.SPEED, summary.LANGUAGE):
+            assert "the codec sets it no ceiling" in cells[-2]
+        else:
+            assert score.ceiling is not None
+            assert f">{show(score, score.ceiling)}<" in cells[-2]
+            assert 'class="ceiling"' in cells[1]
+    assert "only what lies between model and ceiling is the model's" in re.sub(r"\s+", " ", text)
+
+
+def test_a_songs_panel_shows_the_codec_beside_each_score(data: ReportData) -> None:
+    assert data.results is not None
+    told = song_scores(data.songs[0], {song.key: song for song in data.results.songs})
+    assert [label for label, _, _ in told] == ["Onset F1", "Chroma", "Quality", "Singing"]
+    assert all(others[0] == ("codec", "truth through the codec", 0.9) for _, _, others in told)
 
 
 def test_in_a_strip_right_is_better() -> None:
