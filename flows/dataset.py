@@ -16,7 +16,7 @@ from model.evaluation.plots import funnel_chart
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files
 from pipeline.records.files import Place
-from pipeline.records.sharding import Sidecar, remove_unlisted, require_splits, write_manifest
+from pipeline.records.sharding import Sidecar, history, remove_unlisted, require_splits, write_manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ def publish(context: Context, sidecars: Sequence[Sidecar]) -> Dataset:
         config_hash(context),
         sidecars,
         dict(context.keys),
+        **({"history": told} if (told := history(directory)) else {}),
         empty_text=[round(float(x), 6) for x in empty_text],
     )
     files.replace(directory / DATASET_RECIPE, context.recipe.model_dump_json(indent=1).encode())

@@ -1,4 +1,4 @@
-"""`backline verify` and `gc`: whether a root is whole, and what killed builds left in it."""
+"""`backline verify`, `gc` and `forget`: whether a root is whole, what killed builds left, songs to be taken out."""
 
 from typing import Annotated
 
@@ -54,3 +54,30 @@ def gc(
         out.print(f"{item.path}: {WHAT[item.kind]}, {item.age / 3600:.1f} h old", soft_wrap=True, markup=False)
     size = sum(item.bytes for item in found) / 1e6
     out.print(f"{len(found)} leftovers, {size:.1f} MB, {'found' if dry_run else 'removed'}.")
+
+
+@commands.command()
+def forget(
+    song: Annotated[str, typer.Argument(help="A track id (or its beginning), a file, or a uri of the library.")],
+    root: Annotated[str, typer.Option(help="The root of the build.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the catalogue and the manifest's history.")] = "",
+) -> None:
+    """Take a song whose rights were withdrawn out of the catalogue, the ledger, the stems and every shard.
+
+    Shards that held it are written anew, the bytes of other songs as they were; the manifest's history says so, and no
+    later build takes the song in again. Only while no build writes there; killed in the middle, run it again. The
+    library's own file stays, and so do models, reports and copies made before, older versions that a bucket keeps, and
+    other recordings of the same song.
+
+    Example: backline forget 3f9a1c2e --root runs/mine --reason "contract ended"
+    """
+    from pipeline.records import files
+    from pipeline.records.forget import forget as take_out
+
+    done = take_out(files.place(root), song, reason)
+    out.print(
+        f"Forgot {done.track_id}: {done.rows} ledger rows, {done.artefacts} files, {len(done.shards)} shards written "
+        "anew or dropped. Build again to bring the data card up to date.",
+        soft_wrap=True,
+        markup=False,
+    )

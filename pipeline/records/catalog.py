@@ -2,7 +2,7 @@
 
 Conventions: ``<root>/catalog/part-<batch>.parquet`` holds a batch's tracks; ``alias-<parts>-<number>.parquet`` says
 which track a URI held when that many parts existed (another place of known bytes, or a place whose bytes changed).
-Both are create-if-absent and never rewritten. A URI belongs to the track it held last.
+Both are create-if-absent and never rewritten, but for `forget`. A URI belongs to the track it held last.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -26,6 +27,7 @@ from pipeline.records.library import Source
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256  # tracks; one Prefect task and one shard (notes on the control plane: 64-1024 songs a task)
+FORGOTTEN = "forgotten"  # error of a row that is a tombstone: its song was taken out and never comes back
 _LISTINGS = 3  # tries before a gap counts as damage
 _NAME = re.compile(r"(?P<kind>alias|part)-(?P<number>\d{5,})(?:-(?P<turn>\d{5,}))?\.parquet")
 _STRINGS = (
@@ -83,6 +85,7 @@ class _Claim:
 
 
 _Pending = dict[str, tuple[CatalogRow, list[_Claim]]]
+_Row = dict[str, Any]  # of a file, by column
 _File = tuple[str, str]  # name, version (another root may come to lie where one was removed)
 
 
@@ -96,6 +99,7 @@ class _Index:
     uris: dict[str, list[str]] = field(default_factory=dict)  # track id -> all places it was ever seen
     owner: dict[str, str] = field(default_factory=dict)  # uri -> track id
     stamps: dict[str, str] = field(default_factory=dict)  # uri -> stamp
+    forgotten: dict[str, str] = field(default_factory=dict)  # track id -> why
 
     def claim(self, claim: _Claim) -> None:
         self.owner[claim.uri], self.stamps[claim.uri] = claim.track_id, claim.stamp
@@ -185,18 +189,50 @@ class Catalog:
             found = {files.digest(Path(text).expanduser())[0][:32]} & index.rows.keys()
         if not found:
             found = {owner for uri, owner in index.owner.items() if uri.rpartition("/")[2] == text}
-        return [index.row(track_id) for track_id in sorted(found)]
+        return [index.row(track_id) for track_id in sorted(found & index.rows.keys())]
+
+    def forgotten(self) -> dict[str, str]:
+        """Track id -> why it was forgotten."""
+        return dict(self._index().forgotten)
+
+    def forget(self, track_id: str, reason: str) -> int:
+        """Blank a track's row and drop its places, so that it is never taken in again; the batch that held it.
+
+        The blank row stays as a tombstone. The first reason holds. `ValueError` where no batch held the track.
+        """
+        index = self._index()
+        others = {uri for other, uris in index.uris.items() if other != track_id for uri in uris}
+        held = -1
+        for name, _ in self._files():
+            path = self.directory / name
+            rows = parquet.read(path).to_pylist()
+            kept = _without(rows, track_id, reason, others)
+            is_part = name.startswith("part")
+            if is_part and any(row["track_id"] == track_id for row in rows):
+                held = int(name.removeprefix("part-").removesuffix(".parquet"))
+            if kept != rows:
+                schema = _PART_SCHEMA if is_part else _ALIAS_SCHEMA
+                files.replace(path, parquet.encode(pa.Table.from_pylist(kept, schema=schema)))
+        if held < 0:
+            raise ValueError(f"track {track_id} was never in the catalog {self.directory}")
+        return held
 
     def _visit(self, source: Source, index: _Index, pending: _Pending, aliases: list[_Claim]) -> None:
         now = stamp(source.uri)
         known = index.owner.get(source.uri)
         if known and now and index.stamps[source.uri] == now:
-            self._warn_of_edit(source, index.rows[known])
+            if known in index.rows:
+                self._warn_of_edit(source, index.rows[known])
             return
         row = _describe(source, read_content(source.uri))
+        if row.track_id in index.forgotten:
+            logger.info("catalog: %s was forgotten (%s), not taken", source.uri, index.forgotten[row.track_id])
+            if known and known != row.track_id:  # its place held another song
+                aliases.append(_Claim(row.track_id, source.uri, now))
+            return
         if row.sha256 and row.track_id not in index.rows and row.track_id not in pending:
             row = self._probed(source, row)
-        if known and not row.sha256 and not index.rows[known].error:
+        if known in index.rows and not row.sha256 and not index.rows[known].error:
             return  # gone for now: the track it held stays
         claim = _Claim(row.track_id, source.uri, now if row.sha256 else "")  # what wasn't read is read again
         if row.track_id in index.rows:
@@ -280,11 +316,14 @@ def _read_into(index: _Index, path: Place) -> None:
         for row in rows:
             index.claim(_Claim(**row))
         return
-    index.batches.append([row["track_id"] for row in rows])
+    index.batches.append([row["track_id"] for row in rows if row["error"] != FORGOTTEN])
     for row in rows:
         stamps = row.pop("stamps")
         track = CatalogRow(**(row | {"uris": tuple(row["uris"])}))
-        index.rows[track.track_id] = track
+        if track.error == FORGOTTEN:
+            index.forgotten[track.track_id] = track.message
+        else:
+            index.rows[track.track_id] = track
         for uri, at_visit in zip(track.uris, stamps, strict=True):
             index.claim(_Claim(track.track_id, uri, at_visit))
 
@@ -296,6 +335,22 @@ def _encode_part(entries: Iterable[tuple[CatalogRow, list[_Claim]]]) -> bytes:
         plain = {item.name: getattr(row, item.name) for item in fields(row)}
         rows.append(plain | {"uris": list(places), "stamps": list(places.values())})
     return parquet.encode(pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
+
+
+def _without(rows: list[_Row], track_id: str, reason: str, others: set[str]) -> list[_Row]:
+    """A file's rows with a blank one in the place of a track; places that held another song too still tell it."""
+    kept = []
+    for row in rows:
+        if row["track_id"] != track_id or ("uris" in row and row["error"] == FORGOTTEN):
+            kept.append(row)
+        elif "uris" in row:
+            places = {u: s for u, s in zip(row["uris"], row["stamps"], strict=True) if u in others}
+            blank = {name: 0 if isinstance(value, int | float) else "" for name, value in row.items()}
+            told = {"track_id": track_id, "error": FORGOTTEN, "message": reason}
+            kept.append(blank | told | {"uris": list(places), "stamps": list(places.values())})
+        elif row["uri"] in others:
+            kept.append(row)
+    return kept
 
 
 def _describe(source: Source, content: Content) -> CatalogRow:

@@ -2,8 +2,8 @@
 
 Conventions: ``<root>/stages/<stage>-<key>/part-<batch>.parquet`` holds one row per track; rows that come later (the
 next songs of a long batch, a retry, a lowered gate) are a further generation ``part-<batch>-g001.parquet``. A part is
-its own commit: create-if-absent, never rewritten. A track is *settled* once it has a row that is not ``failed``: the
-first such row wins, whoever else worked on it.
+its own commit: create-if-absent, never rewritten but to `forget` a song. A track is *settled* once it has a row that is
+not ``failed``: the first such row wins, whoever else worked on it.
 """
 
 import hashlib
@@ -129,6 +129,18 @@ class Ledger:
                 mine = _decode(table.filter(pc.equal(table["track_id"], track_id)))
                 told += [(when, stage, key, row) for row in mine]
         return [(stage, key, row) for _, stage, key, row in sorted(told, key=lambda item: item[:3])]
+
+    def forget(self, track_id: str, batch: int) -> int:
+        """Take every row of a track out of the parts of its batch; how many there were. Other rows stay as they are."""
+        gone = 0
+        for stage, key in self.stages():
+            for part in self._parts(stage, key, batch):
+                table = parquet.read(part.path)
+                kept = table.filter(pc.not_equal(table["track_id"], track_id))
+                if kept.num_rows < table.num_rows:
+                    files.replace(part.path, parquet.encode(kept))
+                gone += table.num_rows - kept.num_rows
+        return gone
 
     def _parts(self, stage: str, key: str, batch: int | None = None) -> list[_Part]:
         directory, parts = self.directory(stage, key), []

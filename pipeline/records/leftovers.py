@@ -48,11 +48,15 @@ def collect(root: Place, lease_hours: float = LEASE_HOURS, dry_run: bool = False
         raise ValueError(f"a lease of {lease_hours} hours: it must be 0 or more")
     old = [item for item in leftovers(root, files.clock(root)) if item.age > lease_hours * 3600]
     for item in () if dry_run else old:
-        if item.kind == "upload":
-            _abort(item)
-        elif item.kind != "shard" or not item.path.with_suffix(".json").exists():  # committed while we looked
-            item.path.unlink(missing_ok=True)
+        if item.kind != "shard" or not item.path.with_suffix(".json").exists():  # not committed while we looked
+            _remove(item)
     return old
+
+
+def remove_unfinished(root: Place) -> None:
+    """Remove every unfinished file and upload, however young: only while no build writes here."""
+    for item in (*unfinished(root, 0.0), *_uploads(root, 0.0)):
+        _remove(item)
 
 
 def unfinished(root: Place, now: float) -> Iterator[Leftover]:
@@ -108,10 +112,12 @@ def _uploads(root: Place, now: float) -> Iterator[Leftover]:
         more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
-def _abort(item: Leftover) -> None:
-    if isinstance(item.path, ObjectPath):
+def _remove(item: Leftover) -> None:
+    if item.upload and isinstance(item.path, ObjectPath):
         bucket, key = _split(item.path)
         item.path.store.call_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=item.upload)
+    else:
+        item.path.unlink(missing_ok=True)
 
 
 def _split(path: ObjectPath) -> tuple[str, str]:

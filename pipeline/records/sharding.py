@@ -98,15 +98,28 @@ def write_shard(
         keys = _write_tar(temporary, split, samples)
         if not keys:
             raise ValueError(f"shard {split}-{number:06d} would be empty; leave it out")
-        sha256, size = files.digest(temporary)
-        name_hash = hashlib.sha256(f"{config_hash}\n{sha256}".encode()).hexdigest()[:8]
-        name = f"{split}-{number:06d}-{name_hash}.tar"
-        sidecar = Sidecar(
-            *(split, number, name, sha256, size, len(keys), keys_hash(keys), config_hash), inputs_sha256=inputs_sha256
-        )
-        path = directory / name
-        if not (path.with_suffix(".json").exists() and path.exists() and files.digest(path) == (sha256, size)):
-            files.publish(temporary, path)  # absent or damaged; what a killed writer left gets a new lease
+        return commit_shard(directory, temporary, split, number, keys, config_hash, inputs_sha256)
+
+
+def commit_shard(
+    directory: Place,
+    temporary: Path,
+    split: str,
+    number: int,
+    keys: Sequence[str],
+    config_hash: str,
+    inputs_sha256: str = "",
+) -> Sidecar:
+    """Name a finished tar by its content and commit it."""
+    sha256, size = files.digest(temporary)
+    name_hash = hashlib.sha256(f"{config_hash}\n{sha256}".encode()).hexdigest()[:8]
+    name = f"{split}-{number:06d}-{name_hash}.tar"
+    sidecar = Sidecar(
+        *(split, number, name, sha256, size, len(keys), keys_hash(keys), config_hash), inputs_sha256=inputs_sha256
+    )
+    path = directory / name
+    if not (path.with_suffix(".json").exists() and path.exists() and files.digest(path) == (sha256, size)):
+        files.publish(temporary, path)  # absent or damaged; what a killed writer left gets a new lease
     _commit(path, sidecar)
     return sidecar
 
@@ -199,6 +212,13 @@ def read_manifest(directory: Place) -> Manifest:
         raise ManifestError(f"{path}: not a manifest ({error!r}); run the build again") from error
 
 
+def history(directory: Place) -> list[Mapping[str, Any]]:
+    """What was taken out of a dataset since it was first built, oldest first; empty where there is no manifest."""
+    if not (directory / MANIFEST).exists():
+        return []
+    return list(read_manifest(directory).extra.get("history", []))
+
+
 def require_splits(sidecars: Iterable[Sidecar], splits: Sequence[str] = SPLITS) -> None:
     """`EmptySplitError` unless every split holds a sample."""
     counts = dict.fromkeys(splits, 0)
@@ -238,7 +258,7 @@ def _write_tar(path: Path, split: str, samples: Iterable[Sample]) -> list[str]:
                     raise ContractError(f"{key}: split {sample.info.split!r} can't go into shards of {split!r}")
                 _add(tar, key, sample)
                 keys.append(key)
-        _sync(file)
+        sync(file)
     return keys
 
 
@@ -251,7 +271,8 @@ def _add(tar: tarfile.TarFile, key: str, sample: Sample) -> None:
         tar.addfile(info, io.BytesIO(data))
 
 
-def _sync(file: BinaryIO) -> None:
+def sync(file: BinaryIO) -> None:
+    """Make a file's bytes survive a power cut."""
     file.flush()
     os.fsync(file.fileno())
 

@@ -84,6 +84,14 @@ class Store:
             return path
         raise BackendUnavailable(f"{path} lies in an object store, a file is needed; copy the root to a disk")
 
+    def forget(self, track_id: str) -> list[Place]:
+        """Remove all artefacts of a track, recorded or not; the paths removed."""
+        folders = [self.directory / kind / track_id[:2] for kind in ("audio", "arrays")]
+        gone = [folder / entry.name for folder in folders for entry in files.entries(folder, f"{track_id}-")]
+        for path in gone:
+            path.unlink(missing_ok=True)
+        return gone
+
     def _put(self, kind: str, track_id: str, name: str, suffix: str, data: bytes) -> Artefact:
         for value, rule in ((track_id, r"[0-9a-f]{8,64}"), (name, r"[a-z0-9_+-]{1,64}")):
             if not re.fullmatch(rule, value):

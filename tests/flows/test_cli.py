@@ -16,6 +16,7 @@ COMMANDS = [
     ["why"],
     ["verify"],
     ["gc"],
+    ["forget"],
     ["train"],
     ["generate"],
     ["evaluate"],
@@ -70,6 +71,8 @@ def test_schema_needs_the_standard_library_and_numpy_alone() -> None:
         (["verify", "no/such/dataset"], "manifest"),
         (["build", "--library", "no/such/folder", "--root", "{tmp}", "--recipe", "nosuch"], "shipped"),
         (["why", "nothing", "--root", "{tmp}"], "no song"),
+        (["forget", "nothing", "--root", "{tmp}"], "no song"),
+        (["gc", "{tmp}", "--lease", "-1"], "0 or more"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(words: list[str], says: str, tmp_path: object) -> None:
