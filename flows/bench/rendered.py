@@ -14,7 +14,7 @@ from pathlib import Path
 from flows.bench.material import Progress
 from flows.bench.plan import FROZEN, Frozen, Job, Plan
 from pipeline.errors import BadInput
-from pipeline.songs.render import RENDERERS, RenderedSong, SecondsRange, render_song
+from pipeline.songs.render import RenderedSong, SecondsRange, render_instrumental, render_song, render_speech
 from pipeline.songs.truth import RENDERER_VERSION, is_current
 
 FOLDER = "rendered"
@@ -27,7 +27,7 @@ def render(root: Path, plan: Plan, progress: Progress, workers: int = 1) -> dict
     out = root / FOLDER
     out.mkdir(parents=True, exist_ok=True)
     jobs = plan.jobs()
-    found = {job: folder for job in jobs if (folder := _finished(out, job, plan.seconds)) is not None}
+    found = {job: out / job.name for job in jobs if RenderedSong(out / job.name).finished(plan.seconds)}
     progress(len(found), len(jobs))
     for job, folder in _rendered([job for job in jobs if job not in found], out, plan.seconds, workers):
         found[job] = folder
@@ -62,11 +62,9 @@ def check(root: Path, plan: Plan, frozen: Frozen) -> dict[Job, Path]:
             f"{RENDERER_VERSION}: its seeds give other songs now. Use the release that froze it, or freeze a new set "
             f"(delete {FROZEN.name} in a commit of its own, then backline bench freeze)"
         )
-    by_seed = {_seed_in(name): name for name in frozen.folders}
-    jobs = plan.jobs()
-    if set(by_seed) != {job.seed for job in jobs}:
-        raise ValueError(f"test_set.yaml names other seeds than {FROZEN.name} froze: put it back, or freeze a new set")
-    folders = {job: root / FOLDER / by_seed[job.seed] for job in jobs}
+    folders = {job: root / FOLDER / job.name for job in plan.jobs()}
+    if {folder.name for folder in folders.values()} != set(frozen.folders):
+        raise ValueError(f"test_set.yaml names other songs than {FROZEN.name} froze: put it back, or freeze a new set")
     _refuse(root, "missing", [f.name for f in folders.values() if not is_current(f / "truth.json")])
     _refuse(root, "different", [f.name for f in folders.values() if fingerprint(f) != frozen.folders[f.name]])
     return folders
@@ -98,11 +96,6 @@ def _refuse(root: Path, what: str, names: Sequence[str]) -> None:
     raise BadInput(f"frozen songs {what} below {root / FOLDER}: {shown}: {remedy[what]}", what)
 
 
-def _finished(out: Path, job: Job, seconds: SecondsRange) -> Path | None:
-    found = [folder for folder in out.glob(f"*-{job.seed}*") if RenderedSong(folder).finished(seconds)]
-    return found[0] if found else None
-
-
 def _rendered(jobs: Sequence[Job], out: Path, seconds: SecondsRange, workers: int) -> Iterator[tuple[Job, Path]]:
     if workers <= 1:
         yield from ((job, render_job(job, out, seconds)) for job in jobs)
@@ -114,13 +107,10 @@ def _rendered(jobs: Sequence[Job], out: Path, seconds: SecondsRange, workers: in
 
 def render_job(job: Job, out: Path, seconds: SecondsRange) -> Path:
     """The folder of one rendered file."""
-    if job.fault:
-        return render_song(job.seed, out, seconds, fault=job.fault).folder
-    return RENDERERS[job.kind](job.seed, out, seconds).folder
-
-
-def _seed_in(name: str) -> int:
-    return next(int(part) for part in name.split("-") if part.isdigit())
+    if job.kind == "song":
+        return render_song(job.seed, out, seconds, job.fault).folder
+    make = {"instrumental": render_instrumental, "speech": render_speech}[job.kind]
+    return make(job.seed, out, seconds).folder
 
 
 def by_group(folders: Mapping[Job, Path]) -> dict[tuple[str, str], tuple[Path, ...]]:
