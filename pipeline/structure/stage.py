@@ -4,26 +4,27 @@ Conventions: times are seconds from the start of the song, ascending; sections a
 and carry one of SongFormer's eight labels; downbeats are a subset of the beats. The song is analysed, not its stems.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 from pipeline.backends import load_backend
 from pipeline.config import Config
+from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Seconds, Section, Span
 
-VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
+VERSION = 2  # part of the stage's key: bump it when the answer of a backend changes
 NOTES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 """Tonics of keys, by pitch class."""
+SHIPPED = Path(__file__).parent / "weights" / "tcn.safetensors"
 
 
 class StructureConfig(Config):
-    backend: Literal["selfsim"] = "selfsim"  # "songformer" arrives with its port
-    beats_per_bar: int = 4  # beats; ours: popular music is in four far more often than not
-    min_section: Seconds = 4.0  # s; this and the next three: swept on 26 songs that we rendered, 2026-11-22
-    kernel: Seconds = 12.0  # s on each side of a boundary that the novelty compares
-    peak: float = 0.2  # share of the strongest novelty that a boundary needs
-    irregularity: float = 0.1  # cost of a section that is no multiple of four bars, in the same unit
+    backend: Literal["tcn"] = "tcn"  # "songformer" arrives with its port
+    metres: tuple[int, ...] = (3, 4)  # beats a bar that are tried, one for the whole song; ours
+    weights: str = ""  # path of a safetensors file; empty = the one shipped in the package
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,24 @@ class Extractor(Protocol):
         """Analyse one song of any rate; `vocal_active` (where someone sings) helps the labels, None = not known."""
 
 
-BACKENDS = {"selfsim": "pipeline.structure.selfsim:build"}
+BACKENDS = {"tcn": "pipeline.structure.tcn:build"}
 
 
 def build(config: StructureConfig) -> Extractor:
-    """Load the backend named in the config; `BackendUnavailable` if it can't be imported."""
+    """Load the backend named in the config; `BackendUnavailable` if it or its weights can't be had."""
     extractor: Extractor = load_backend("structure", BACKENDS, config)
     return extractor
+
+
+def weights_path(config: StructureConfig) -> Path:
+    """The file that `build` loads."""
+    return Path(config.weights) if config.weights else SHIPPED
+
+
+def weights_sha256(config: StructureConfig) -> str:
+    """Hash of the weights that `build` would load, without loading them; `BackendUnavailable` if they are missing."""
+    path = weights_path(config)
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BackendUnavailable(f"structure weights {path} can't be read: {error}; set structure.weights") from error

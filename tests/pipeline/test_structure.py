@@ -9,10 +9,8 @@ import mir_eval
 import numpy as np
 import pytest
 
-from pipeline.errors import BadInput
-from pipeline.structure import form, labels
-from pipeline.structure.stage import NOTES, Structure, StructureConfig, build
-from pipeline.structure.tonality import PROFILES, find_key
+from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.structure.stage import NOTES, Structure, StructureConfig, build, weights_sha256
 from pipeline.types import Audio, Label, Span
 
 RATE = 22_050
@@ -153,13 +151,6 @@ def test_the_key_of_a_song(extractor, tonic):
     assert extractor(song(FORM[:3], tonic)).key == f"{NOTES[tonic]} major"
 
 
-@pytest.mark.parametrize("mode", ["major", "minor"])
-@pytest.mark.parametrize("tonic", range(12))
-def test_a_profile_has_its_own_key(tonic, mode):
-    chroma = np.roll(np.array(PROFILES[mode]), tonic)[None]
-    assert find_key(chroma, chroma) == f"{NOTES[tonic]} {mode}"
-
-
 @pytest.mark.parametrize("seconds", [2.5, 10.0])
 def test_short_audio_is_one_or_more_sections(extractor, seconds):
     clip = Audio(song().samples[:, : int(seconds * RATE)], RATE)
@@ -182,55 +173,16 @@ def test_a_moment_of_audio_is_refused_by_name(extractor):
     assert error.value.reason == "too_short"
 
 
-def test_novelty_peaks_where_two_blocks_meet():
-    similarity = np.kron(np.eye(2), np.ones((20, 20)))
-    curve = form.novelty(similarity, reach=8)
-    assert curve.shape == (41,)
-    assert curve.argmax() == 20
-    assert curve[[0, 40]].tolist() == [0, 0]
+def test_weights_are_named_by_their_hash(extractor):
+    assert extractor.weights_sha256 == weights_sha256(StructureConfig())
+    assert extractor.licence == "Apache-2.0"
 
 
-def test_division_takes_the_peaks_and_keeps_sections_long_enough():
-    curve = np.zeros(41)
-    curve[[8, 10, 24]] = [0.9, 1.0, 0.8]
-    assert form.divide(curve, np.arange(0, 41, 2), shortest=8, threshold=0.3, irregularity=0.0) == (0, 10, 24, 40)
-    assert form.divide(curve, np.arange(0, 41, 2), shortest=8, threshold=0.95, irregularity=0.0) == (0, 10, 40)
-    assert form.divide(curve, np.arange(0, 41, 2), shortest=30, threshold=0.3, irregularity=0.0) == (0, 40)
-
-
-def parts(groups, level=None, voice=None, length=None) -> labels.Parts:
-    count = len(groups)
-    values = (np.zeros(count) if v is None else np.array(v, dtype=float) for v in (level, length))
-    loud, long = values
-    return labels.Parts(tuple(groups), loud, None if voice is None else np.array(voice, dtype=float), long)
-
-
-def test_the_loudest_part_that_comes_back_is_the_chorus():
-    found = labels.name(parts((0, 1, 0, 1), level=(-6, -3, -6, -3), voice=(1, 1, 1, 1)))
-    assert found == ("verse", "chorus", "verse", "chorus")
-
-
-def test_nothing_comes_back_no_chorus():
-    assert labels.name(parts((0, 1, 2), voice=(1, 1, 1))) == ("verse", "verse", "verse")
-
-
-def test_without_voice_first_last_and_middle_have_their_names():
-    found = labels.name(parts((0, 1, 2, 1, 3), voice=(0, 1, 0.1, 1, 0)))
-    assert found == ("intro", "chorus", "inst", "chorus", "outro")
-
-
-def test_a_part_heard_once_late_is_a_bridge():
-    found = labels.name(parts((0, 1, 0, 1, 2, 1), level=(-6, -3, -6, -3, -6, -3), voice=(1,) * 6))
-    assert found == ("verse", "chorus", "verse", "chorus", "bridge", "chorus")
-
-
-def test_what_always_leads_into_the_chorus_is_a_pre_chorus():
-    found = labels.name(parts((0, 1, 2, 0, 1, 2), level=(-6, -5, -3) * 2, voice=(1,) * 6))
-    assert found == ("verse", "pre-chorus", "chorus", "verse", "pre-chorus", "chorus")
-
-
-def test_silence_is_named():
-    assert labels.name(parts((0, 1), level=(-3, -70), voice=(1, 0)))[1] == "silence"
+def test_missing_weights_are_named_with_the_remedy(tmp_path):
+    config = StructureConfig(weights=str(tmp_path / "none.safetensors"))
+    for load in (build, weights_sha256):
+        with pytest.raises(BackendUnavailable, match=r"set structure\.weights"):
+            load(config)
 
 
 @pytest.mark.songs
@@ -257,7 +209,9 @@ def test_beats_and_boundaries_of_rendered_songs(extractor, tmp_path):
 
 
 def test_the_stage_module_imports_nothing_heavy():
-    code = "import sys, pipeline.structure.stage; print(sorted({'librosa', 'torch', 'scipy'} & set(sys.modules)))"
+    code = (
+        "import sys, pipeline.structure.stage; print(sorted({'librosa', 'torch', 'scipy', 'numba'} & set(sys.modules)))"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )
