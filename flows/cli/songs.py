@@ -17,6 +17,14 @@ class Kind(StrEnum):
     instrumental = "instrumental"
 
 
+class Fault(StrEnum):
+    none = ""
+    no_chorus = "no_chorus"
+    long_intro = "long_intro"
+    long_interlude = "long_interlude"
+    speech = "speech"
+
+
 @commands.callback()
 def group() -> None:
     """Songs with known truth, composed and rendered here (extra `songs`: it loads the GPL parts espeak-ng and
@@ -30,14 +38,22 @@ def render(
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first; the others count up.")] = 0,
     kind: Annotated[Kind, typer.Option(help="Sung songs, spoken podcasts, or instrumentals.")] = Kind.song,
+    fault: Annotated[
+        Fault, typer.Option(help="A fault of the form, for songs: what the selection of a build must find.")
+    ] = Fault.none,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one for each core.")] = 0,
 ) -> None:
     """Compose and render songs: mix, vocal, accompaniment (48 kHz stereo FLAC) and truth.json each.
 
     The same seed gives the same song; a folder that is finished is skipped, so a cut-off run goes on where it was.
+    truth.json says what was sung and played, when, and by what. Analysed words are kept in ~/.cache/backline
+    (or BACKLINE_CACHE).
 
     Example: backline songs render --count 12 --out runs/songs
     """
     from flows.rendering import render_songs
 
-    manifest = render_songs(out_, count, seed, kind.value)
-    out.print(f"{count} of kind {kind.value}: {manifest}", soft_wrap=True)
+    if fault and kind != Kind.song:
+        raise typer.BadParameter(f"{fault.value} is a fault of songs, not of kind {kind.value}: leave one of them out")
+    manifest = render_songs(out_, count, seed, kind.value, fault.value, workers)
+    out.print(f"{count} of kind {fault.value or kind.value}: {manifest}", soft_wrap=True)

@@ -26,7 +26,7 @@ def rhythm(rng: np.random.Generator, notes: int, beats: float, grid: float) -> l
     Lengths are multiples of `grid` (beats); notes get at most `beats - 2 * grid` in all.
     """
     slots = round(beats / grid)
-    tail = int(rng.integers(2, max(3, slots // 4 + 1)))  # rest at the end, in slots
+    tail = int(rng.integers(2, max(3, slots // 5 + 1)))  # rest at the end, in slots
     start = int(rng.choice([0, 0, 1, 2])) if slots - tail - notes > 4 else 0
     room = max(notes + 1, slots - tail - start)
     lengths = np.ones(notes, dtype=int)
@@ -53,11 +53,17 @@ def pitches(
         wish = register.centre + arch * np.sin(np.pi * place) + tilt * (place - 0.5)
         chord = chord_at(start)
         strong = start % 2 < 0.01 or length >= 1.5 or index == len(timing) - 1
-        allowed = [p for p in scale if p % 12 in chord.tones] if strong else scale
+        allowed = [p for p in scale if p % 12 in chord.tones] if strong else _beside(scale, chord, key)
         previous = tones[-1].pitch if tones else round(wish)
         cost = [_cost(p, previous, float(wish), len(tones) > 0) + float(rng.exponential(1.2)) for p in allowed]
         tones.append(Tone(start, length, allowed[int(np.argmin(cost))]))
     return tones
+
+
+def _beside(scale: list[int], chord: Chord, key: Key) -> list[int]:
+    """Scale notes that don't rub against a chord note from outside the key (A natural over F minor in C)."""
+    foreign = [tone for tone in chord.tones if tone not in key.scale]
+    return [p for p in scale if all((p - tone) % 12 not in (1, 11) for tone in foreign)]
 
 
 def _cost(pitch: int, previous: int, wish: float, moving: bool) -> float:

@@ -78,6 +78,12 @@ def read_aloud(seed: int, seconds: tuple[float, float]) -> Spoken:
     return Spoken(np.concatenate(pieces), tuple(sentences), topic, voices)
 
 
+def script(rng: np.random.Generator) -> tuple[str, ...]:
+    """The sentences of a drawn topic, in a drawn order."""
+    topic, other = (str(word) for word in rng.choice(TOPICS, 2, replace=False))
+    return _script(rng, topic, other)
+
+
 def _script(rng: np.random.Generator, topic: str, other: str) -> tuple[str, ...]:
     """Opener, all sentences in a drawn order, closer: the reader stops where the time is up."""
     body = [SENTENCES[i] for i in rng.permutation(len(SENTENCES))]

@@ -19,19 +19,20 @@ import soundfile
 from pipeline.songs.arranger import Arranger, Track
 from pipeline.songs.band import play
 from pipeline.songs.composer import compose
-from pipeline.songs.mixing import Stems, Stereo, balance, blend, pan, room, wet
+from pipeline.songs.faults import FormFault
+from pipeline.songs.mixing import Mix, Stems, Stereo, balance, blend, draw_mix, duck, even, pan, place_voices, rms
 from pipeline.songs.podcast import read_aloud
 from pipeline.songs.score import RATE, Score
-from pipeline.songs.singing import sing, singer_for
+from pipeline.songs.singers import singer_for
+from pipeline.songs.singing import sing
 from pipeline.songs.styles import styles
+from pipeline.songs.talking import talk
 from pipeline.songs.truth import Kind, Truth, is_current, read_truth, song_truth, speech_truth
-from pipeline.songs.voice import SINGERS
 
 logger = logging.getLogger(__name__)
 SecondsRange = tuple[float, float]
 Progress = Callable[[int, int], None]
 DEFAULT_SECONDS: SecondsRange = (60.0, 90.0)  # s, issue 2
-VOICE_WET = 0.6  # of the band's wet share, ours
 RING = 1.5  # s after the last bar
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "split", "artist", "text", "licence", "vocal", "accompaniment")
@@ -64,24 +65,40 @@ class RenderedSong:
         return is_current(self.truth) and read_truth(self.truth).asked_seconds == seconds
 
 
-def render_song(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
-    """A sung song in `out_dir/song-<seed>`; the same seed and seconds give the same bytes."""
-    singer = singer_for(seed, SINGERS)
-    score = compose(seed, seconds, (singer.low, singer.high))
+def render_song(
+    seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS, fault: FormFault = ""
+) -> RenderedSong:
+    """A sung song in `out_dir/song-<seed>`; the same arguments give the same bytes.
+
+    With a form fault it is another song, up to a minute longer, in `out_dir/song-<fault>-<seed>`.
+    """
+    singer = singer_for(seed)
+    score = compose(seed, seconds, (singer.low, singer.high), fault=fault)
     samples = _length(score)
-    tracks, band = _accompany(score, samples)
-    seconds_of_room, share = styles()[score.style].reverb
-    vocal = wet(pan(sing(score, singer, samples), 0.0), room(seed, "voice", seconds_of_room), VOICE_WET * share)
-    return _write(out_dir, balance(vocal, band, seed), song_truth(score, tracks, samples, seconds, singer.name))
+    mix = draw_mix(score, *styles()[score.style].reverb)
+    others = [singer_for(seed, f"backing {n}", near=singer) for n in range(len(score.backing))]
+    backing = [
+        sing(score, voice.sung, other, samples, f"backing voice {n}")
+        for n, (voice, other) in enumerate(zip(score.backing, others, strict=True))
+    ]
+    speech, sentences = talk(score, samples)
+    lead = sing(score, score.sung, singer, samples)
+    vocal = place_voices(lead, backing, mix, score)
+    if sentences:
+        vocal += pan(speech * (rms(vocal) / rms(speech)), 0.0)
+    tracks, band = _accompany(score, samples, mix)
+    truth = song_truth(score, tracks, samples, seconds, mix, (singer, *others), fault, sentences)
+    return _write(out_dir, balance(vocal, band, mix, seed), truth)
 
 
 def render_instrumental(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
     """A song without words in `out_dir/instrumental-<seed>`; its vocal is silence."""
     score = compose(seed, seconds, (56, 74), sung=False)
     samples = _length(score)
-    tracks, band = _accompany(score, samples)
-    truth = song_truth(score, tracks, samples, seconds)
-    return _write(out_dir, balance(np.zeros_like(band), band, seed), truth)
+    mix = draw_mix(score, *styles()[score.style].reverb)
+    tracks, band = _accompany(score, samples, mix)
+    truth = song_truth(score, tracks, samples, seconds, mix)
+    return _write(out_dir, balance(np.zeros_like(band), band, mix, seed), truth)
 
 
 def render_speech(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECONDS) -> RenderedSong:
@@ -89,14 +106,18 @@ def render_speech(seed: int, out_dir: Path, seconds: SecondsRange = DEFAULT_SECO
     spoken = read_aloud(seed, seconds)
     voice = pan(spoken.samples, 0.0)
     truth = speech_truth(seed, spoken, voice.shape[1], seconds)
-    return _write(out_dir, balance(voice, np.zeros_like(voice), seed), truth)
+    return _write(out_dir, even(voice), truth)
 
 
-RENDERERS: dict[Kind, Callable[[int, Path, SecondsRange], RenderedSong]] = {
-    "song": render_song,
-    "speech": render_speech,
-    "instrumental": render_instrumental,
-}
+def folder_name(kind: Kind, fault: FormFault, seed: int) -> str:
+    """``song-7``, ``song-no_chorus-7``, ``speech-7``, ``instrumental-7``."""
+    return "-".join(filter(None, (kind, fault, str(seed))))
+
+
+def _render(kind: Kind, seed: int, out_dir: Path, seconds: SecondsRange, fault: FormFault) -> RenderedSong:
+    if kind == "song":
+        return render_song(seed, out_dir, seconds, fault)
+    return (render_speech if kind == "speech" else render_instrumental)(seed, out_dir, seconds)
 
 
 def render_library(
@@ -107,16 +128,23 @@ def render_library(
     progress: Progress | None = None,
     workers: int = 1,
     seconds: SecondsRange = DEFAULT_SECONDS,
+    fault: FormFault = "",
 ) -> Path:
     """`count` files of one kind with seeds from `seed` up, and the manifest; what an equal call finished is kept.
 
-    `progress(done, count)` is called after each. Returns the manifest's path.
+    `progress(done, count)` is called after each. Returns the manifest's path. A fault is for songs, else `ValueError`.
     """
+    if fault and kind != "song":
+        raise ValueError(f"the form fault {fault!r} is one of songs, not of kind {kind!r}: leave it out")
     out_dir.mkdir(parents=True, exist_ok=True)
-    todo = [s for s in range(seed, seed + count) if not RenderedSong(out_dir / f"{kind}-{s}").finished(seconds)]
+    todo = [
+        s
+        for s in range(seed, seed + count)
+        if not RenderedSong(out_dir / folder_name(kind, fault, s)).finished(seconds)
+    ]
     done = count - len(todo)
-    logger.info("%d of %d %s files are there, %d to render", done, count, kind, len(todo))
-    for _ in _rendered(todo, out_dir, kind, workers, seconds):
+    logger.info("%d of %d %s files are there, %d to render", done, count, fault or kind, len(todo))
+    for _ in _rendered(todo, out_dir, kind, workers, seconds, fault):
         done += 1
         if progress:
             progress(done, count)
@@ -124,14 +152,14 @@ def render_library(
 
 
 def _rendered(
-    todo: list[int], out_dir: Path, kind: Kind, workers: int, seconds: SecondsRange
+    todo: list[int], out_dir: Path, kind: Kind, workers: int, seconds: SecondsRange, fault: FormFault
 ) -> Iterator[RenderedSong]:
     if workers <= 1:
         for seed in todo:
-            yield RENDERERS[kind](seed, out_dir, seconds)
+            yield _render(kind, seed, out_dir, seconds, fault)
         return
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(RENDERERS[kind], seed, out_dir, seconds) for seed in todo]
+        jobs = [pool.submit(_render, kind, seed, out_dir, seconds, fault) for seed in todo]
         for job in as_completed(jobs):
             yield job.result()
 
@@ -160,14 +188,16 @@ def _length(score: Score) -> int:
     return round((score.seconds(score.beats) + RING) * RATE)
 
 
-def _accompany(score: Score, samples: int) -> tuple[tuple[Track, ...], Stereo]:
+def _accompany(score: Score, samples: int, mix: Mix) -> tuple[tuple[Track, ...], Stereo]:
     tracks = Arranger(score).tracks()
-    seconds, share = styles()[score.style].reverb
-    return tracks, blend(tracks, [play(track, samples) for track in tracks], room(score.seed, "band", seconds), share)
+    band = blend(tracks, [play(track, samples) for track in tracks], mix, score.seed)
+    for part in (part for part in score.parts if part.spoken):
+        duck(band, score.seconds(part.start), score.seconds(part.end), mix.duck)
+    return tracks, band
 
 
 def _write(out_dir: Path, stems: Stems, truth: Truth) -> RenderedSong:
-    song = RenderedSong(out_dir / f"{truth.kind}-{truth.seed}")
+    song = RenderedSong(out_dir / folder_name(truth.kind, truth.fault, truth.seed))
     song.folder.mkdir(parents=True, exist_ok=True)
     for path, samples in ((song.mix, stems.mix), (song.vocal, stems.vocal), (song.accompaniment, stems.accompaniment)):
         soundfile.write(path, samples, RATE, subtype="PCM_16", format="FLAC")

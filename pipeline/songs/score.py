@@ -1,7 +1,7 @@
-"""What the composer hands to the band and to the singer.
+"""What the composer hands to the band and to the singers.
 
-Conventions: positions and lengths are beats (quarter notes) from the start of the song; a bar has four; the tempo is
-constant, so seconds = beats * 60 / tempo.
+Conventions: positions and lengths are beats (quarter notes) from the start of the song; a bar has `meter` of them; the
+tempo may change from bar to bar, and a shuffle delays the second half of each beat: `Score.seconds` knows both.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ import numpy as np
 from pipeline.songs.theory import Chord, Key
 from pipeline.types import Label
 
-BEATS_PER_BAR = 4
 RATE = 48_000  # Hz of everything that is rendered
 
 
@@ -25,14 +24,22 @@ class Part:
     chords: tuple[Chord, ...]  # one a bar
     energy: float  # 0..1, how full the band plays
     sung: bool
+    meter: int = 4  # beats a bar
+    swell: float = 0.0  # what the energy gains from the first bar to the last
+    spoken: bool = False  # somebody talks here (the form fault "speech")
 
     @property
     def start(self) -> int:
-        return self.start_bar * BEATS_PER_BAR
+        return self.start_bar * self.meter
 
     @property
     def end(self) -> int:
-        return (self.start_bar + self.bars) * BEATS_PER_BAR
+        return (self.start_bar + self.bars) * self.meter
+
+    def energy_at(self, bar: int) -> float:
+        """The energy in one bar, counted from the start of the song."""
+        place = (bar - self.start_bar) / max(1, self.bars - 1) - 0.5
+        return float(np.clip(self.energy + self.swell * place, 0.1, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,14 @@ class Sung:
 
 
 @dataclass(frozen=True, slots=True)
+class Backing:
+    """A background voice: syllables of the lead's words on notes of its own."""
+
+    kind: str  # name in harmony.KINDS
+    sung: tuple[Sung, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """A whole song."""
 
@@ -80,12 +95,16 @@ class Score:
     artist: str
     style: str  # name in styles.STYLES
     key: Key
-    tempo: float  # beats a minute
+    tempo: float  # beats a minute, mean over the song
     parts: tuple[Part, ...]
     words: tuple[Word, ...]
     lines: tuple[tuple[int, int], ...]  # [start, end) into words
     sung: tuple[Sung, ...]
     solo: tuple[Tone, ...]  # the lead instrument's melody: intro, inst, outro
+    meter: int  # beats a bar
+    bar_times: tuple[float, ...]  # s, where each bar starts, and where the last one ends
+    shuffle: float  # how late the middle of a beat comes, fraction of half a beat: 0 straight, 1/3 triplets
+    backing: tuple[Backing, ...] = ()
 
     @property
     def bars(self) -> int:
@@ -93,14 +112,23 @@ class Score:
 
     @property
     def beats(self) -> int:
-        return self.bars * BEATS_PER_BAR
+        return self.bars * self.meter
 
     def seconds(self, beats: float) -> float:
-        return beats * 60.0 / self.tempo
+        """The time of a position, also past the end (at the last bar's tempo)."""
+        bar = int(min(max(beats, 0.0) // self.meter, self.bars - 1))
+        start, end = self.bar_times[bar : bar + 2]
+        return start + (self._shuffled(beats) / self.meter - bar) * (end - start)
+
+    def _shuffled(self, beats: float) -> float:
+        whole = float(np.floor(beats + 1e-9))
+        part = max(0.0, beats - whole)
+        early, late = 1 + self.shuffle, 1 - self.shuffle
+        return whole + (part * early if part <= 0.5 else 0.5 * early + (part - 0.5) * late)
 
     def chord_at(self, beat: float) -> Chord:
         part = self.part_at(beat)
-        bar = int(min(max(beat, part.start), part.end - 1e-6)) // BEATS_PER_BAR
+        bar = int(min(max(beat, part.start), part.end - 1e-6)) // self.meter
         return part.chords[bar - part.start_bar]
 
     def part_at(self, beat: float) -> Part:

@@ -1,18 +1,23 @@
 """Truth: everything that is known about a rendered file, as `truth.json` holds it.
 
 Conventions: times in seconds from the start of the file; intervals half-open; MIDI pitches; chords in Harte's notation.
+The file holds one line of JSON a field.
 """
 
 import json
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.songs.arranger import Track, describe
+from pipeline.songs.faults import FormFault
+from pipeline.songs.mixing import Mix
 from pipeline.songs.podcast import Spoken
-from pipeline.songs.score import BEATS_PER_BAR, RATE, Score
+from pipeline.songs.score import RATE, Score, Sung
+from pipeline.songs.singers import Singer
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Raise it when the same seed gives other audio or another truth."""
 LICENCE = "own work; sounds rendered with espeak-ng (GPL-3.0) and TimGM6mb (GPL-2.0)"
 Kind = Literal["song", "speech", "instrumental"]
@@ -55,6 +60,26 @@ class InstrumentTruth:
     program: int
     drums: bool
     onsets: tuple[float, ...]
+    level: float  # dB RMS below the loudest kind of instrument
+    pan: float  # -1 left .. 1 right
+    notes: tuple[tuple[float, float, int, int], ...]  # start, end, pitch (or drum key), velocity
+
+
+@dataclass(frozen=True, slots=True)
+class BackingTruth:
+    """A background voice; its sound is in the vocal stem."""
+
+    kind: str
+    voice: str
+    notes: tuple[NoteTruth, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TempoTruth:
+    """From `start` until the next entry."""
+
+    start: float
+    tempo: float  # beats a minute
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +99,7 @@ class Truth:
     text: str
     voice: str
     key: str
-    tempo: float  # beats a minute, 0 for speech
+    tempo: float  # beats a minute, mean over the song; 0 for speech
     sections: tuple[SectionTruth, ...]
     beats: tuple[float, ...]
     downbeats: tuple[float, ...]
@@ -83,9 +108,18 @@ class Truth:
     words: tuple[WordTruth, ...]
     lyrics: str
     instruments: tuple[InstrumentTruth, ...]
+    fault: FormFault = ""
+    meter: int = 0  # beats a bar, 0 for speech
+    shuffle: float = 0.0  # how late the middle of a beat comes, fraction of half a beat
+    tempo_curve: tuple[TempoTruth, ...] = ()
+    backing: tuple[BackingTruth, ...] = ()
+    speech: tuple[WordTruth, ...] = ()  # sentences spoken inside a song
+    singers: tuple[Singer, ...] = ()  # the lead, then the background voices
+    mix: Mix | None = None  # None for speech
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        lines = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(asdict(self).items()))
+        return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def is_current(path: Path) -> bool:
@@ -96,19 +130,34 @@ def is_current(path: Path) -> bool:
 def read_truth(path: Path) -> Truth:
     """Truth from a `truth.json` of this version (`is_current`)."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    data["sections"] = tuple(SectionTruth(**item) for item in data["sections"])
-    data["chords"] = tuple(
-        ChordTruth(**item | {"pitch_classes": tuple(item["pitch_classes"])}) for item in data["chords"]
+    plain = {"sections": SectionTruth, "notes": NoteTruth, "words": WordTruth, "speech": WordTruth,
+             "tempo_curve": TempoTruth, "singers": Singer}  # fmt: skip
+    for name, kind in plain.items():
+        data[name] = tuple(kind(**item) for item in data[name])
+    data["chords"] = tuple(ChordTruth(**i | {"pitch_classes": tuple(i["pitch_classes"])}) for i in data["chords"])
+    data["backing"] = tuple(BackingTruth(**i | {"notes": _read_notes(i["notes"])}) for i in data["backing"])
+    data["instruments"] = tuple(
+        InstrumentTruth(**i | {"onsets": tuple(i["onsets"]), "notes": tuple(tuple(n) for n in i["notes"])})
+        for i in data["instruments"]
     )
-    data["notes"] = tuple(NoteTruth(**item) for item in data["notes"])
-    data["words"] = tuple(WordTruth(**item) for item in data["words"])
-    data["instruments"] = tuple(InstrumentTruth(**i | {"onsets": tuple(i["onsets"])}) for i in data["instruments"])
+    data["mix"] = Mix(**data["mix"]) if data["mix"] else None
     data["asked_seconds"] = (float(data["asked_seconds"][0]), float(data["asked_seconds"][1]))
     return Truth(**data | {"beats": tuple(data["beats"]), "downbeats": tuple(data["downbeats"])})
 
 
+def _read_notes(items: list[dict[str, Any]]) -> tuple[NoteTruth, ...]:
+    return tuple(NoteTruth(**item) for item in items)
+
+
 def song_truth(
-    score: Score, tracks: tuple[Track, ...], samples: int, asked: tuple[float, float], voice: str = ""
+    score: Score,
+    tracks: tuple[Track, ...],
+    samples: int,
+    asked: tuple[float, float],
+    mix: Mix,
+    singers: tuple[Singer, ...] = (),
+    fault: FormFault = "",
+    speech: tuple[tuple[float, float, str], ...] = (),
 ) -> Truth:
     """The truth of a song, or of an instrumental where nothing is sung, that lasts `samples` at 48 kHz."""
     duration = samples / RATE
@@ -125,19 +174,27 @@ def song_truth(
         asked_seconds=asked,
         style=score.style,
         text=describe(score, tracks),
-        voice=voice,
+        voice=singers[0].name if singers else "",
         key=score.key.name,
         tempo=score.tempo,
         sections=_sections(score, duration),
         beats=beats,
-        downbeats=beats[::BEATS_PER_BAR],
+        downbeats=beats[:: score.meter],
         chords=_chords(score),
-        notes=_notes(score),
+        notes=_notes(score, score.sung),
         words=_words(score),
         lyrics=_lyrics(score),
-        instruments=tuple(
-            InstrumentTruth(t.name, t.program, t.drums, tuple(round(s.start, 4) for s in t.strikes)) for t in tracks
+        instruments=tuple(_instrument(track) for track in tracks),
+        fault=fault,
+        meter=score.meter,
+        shuffle=round(score.shuffle, 4),
+        tempo_curve=_tempo_curve(score),
+        backing=tuple(
+            BackingTruth(b.kind, s.name, _notes(score, b.sung)) for b, s in zip(score.backing, singers[1:], strict=True)
         ),
+        speech=tuple(WordTruth(round(a, 4), round(b, 4), text) for a, b, text in speech),
+        singers=singers,
+        mix=mix,
     )
 
 
@@ -186,15 +243,30 @@ def _beats(score: Score) -> tuple[float, ...]:
 
 
 def _chords(score: Score) -> tuple[ChordTruth, ...]:
-    bar = score.seconds(BEATS_PER_BAR)
     chords = [chord for part in score.parts for chord in part.chords]
-    return tuple(
-        ChordTruth(round(i * bar, 6), round((i + 1) * bar, 6), chord.name, chord.tones)
-        for i, chord in enumerate(chords)
+    bars = zip(pairwise(score.bar_times), chords, strict=True)
+    return tuple(ChordTruth(round(a, 6), round(b, 6), chord.name, chord.tones) for (a, b), chord in bars)
+
+
+def _instrument(track: Track) -> InstrumentTruth:
+    notes = tuple((round(s.start, 4), round(s.end, 4), s.pitch, s.velocity) for s in track.strikes)
+    onsets = tuple(note[0] for note in notes)
+    return InstrumentTruth(
+        track.name, track.program, track.drums, onsets, round(track.level, 2), round(track.pan, 3), notes
     )
 
 
-def _notes(score: Score) -> tuple[NoteTruth, ...]:
+def _tempo_curve(score: Score) -> tuple[TempoTruth, ...]:
+    """One entry where the tempo changes by more than rounding."""
+    found: list[TempoTruth] = []
+    for start, end in pairwise(score.bar_times):
+        tempo = round(60.0 * score.meter / (end - start), 3)
+        if not found or abs(tempo - found[-1].tempo) > 2e-3:
+            found.append(TempoTruth(round(start, 6), tempo))
+    return tuple(found)
+
+
+def _notes(score: Score, voice: tuple[Sung, ...]) -> tuple[NoteTruth, ...]:
     return tuple(
         NoteTruth(
             round(score.seconds(tone.start), 6),
@@ -203,7 +275,7 @@ def _notes(score: Score) -> tuple[NoteTruth, ...]:
             score.words[sung.word].syllables[sung.syllable],
             sung.word,
         )
-        for sung in score.sung
+        for sung in voice
         for tone in sung.tones
     )
 

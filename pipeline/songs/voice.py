@@ -1,18 +1,22 @@
 """Voice: words spoken by espeak-ng, analysed by WORLD into pitch, spectrum and breathiness, phone by phone.
 
-Conventions: frames of 5 ms; `spectrum` is WORLD's power spectrum, `aperiodicity` 0..1; phones carry
-their start in frames.
+Conventions: frames of 5 ms; phones carry their start in frames.
 Source: WORLD (Morise 2016) through pyworld-prebuilt (MIT).
 """
 
 import json
+import logging
+import os
 import struct
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +24,16 @@ from numpy.typing import NDArray
 from pipeline.errors import PipelineError
 from pipeline.songs.extra import REMEDY, require
 
+logger = logging.getLogger(__name__)
+ANALYSIS_VERSION = 1
+"""Raise it with any change of what a cached word holds."""
 FRAME = 0.005  # s
+FLOOR = 1e-16  # power
 SPEAK_TIMEOUT = 300.0  # s, some hundred times what one request took here
 WORD_RATE = 140  # words a minute: slow enough for clear vowels, ours
 VOWELS = "aAeEiIoOuUV03@"  # first letters of espeak-ng's English vowel names
 SYLLABIC = ("n-", "m-")
 UNVOICED = ("p", "t", "k", "f", "T", "s", "S", "h", "tS", "C", "x")
-
-
-@dataclass(frozen=True, slots=True)
-class Singer:
-    """A voice that sings: an espeak-ng voice and the range in which it sounds like a person."""
-
-    name: str
-    voice: str
-    low: int  # MIDI
-    high: int  # MIDI
-    vibrato: float  # Hz
-
-
-SINGERS: tuple[Singer, ...] = (
-    Singer("Ada", "en-us+f2", 56, 74, 5.6),
-    Singer("Ines", "en-us+f4", 57, 75, 5.9),
-    Singer("Nora", "en-us+Annie", 55, 73, 5.3),
-    Singer("Lena", "en+f3", 56, 74, 5.5),
-    Singer("Max", "en-us+m3", 45, 64, 5.1),
-    Singer("Theo", "en-us+m7", 46, 65, 5.4),
-    Singer("Ivo", "en-us", 44, 63, 5.0),
-    Singer("Joel", "en+m1", 45, 64, 5.7),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +63,14 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """A word, ready to be sung."""
+    """A word, ready to be sung. The types are those of the cache on disk, so that a cached word sings the same."""
 
     rate: int
     phones: tuple[Phone, ...]
     end: float  # frames, where the last phone ends
-    pitch: NDArray[np.float64]  # [frames] Hz, 0 = unvoiced
-    spectrum: NDArray[np.float64]  # [frames, bins]
-    aperiodicity: NDArray[np.float64]  # [frames, bins]
+    voiced: NDArray[np.bool_]  # [frames]
+    spectrum: NDArray[np.float16]  # [frames, bins] natural log of WORLD's power spectrum, every second bin
+    aperiodicity: NDArray[np.float16]  # [frames, bands] dB, as WORLD codes it
 
 
 def speak(texts: tuple[str, ...], voice: str, rate: int, pitch: int = 50, pitch_range: int = 50) -> list[Utterance]:
@@ -125,18 +110,26 @@ def _unpack(data: bytes) -> list[Utterance]:
 
 
 class Vocabulary:
-    """Words of one singer, analysed once per process."""
+    """Words of one espeak-ng voice, analysed once: kept in the process and, as files, in the cache folder."""
 
     def __init__(self, voice: str) -> None:
         self.voice = voice
         self.known: dict[str, Analysed] = {}
 
-    def learn(self, words: set[str]) -> None:
-        """Speak and analyse the words that are new."""
-        new = tuple(sorted(words - self.known.keys()))
+    def learn(self, words: set[str], folder: Path | None) -> None:
+        """Speak and analyse the words that neither the process nor `folder` knows; None: no files."""
+        missing = sorted(words - self.known.keys())
+        if folder:
+            self.known |= {w: found for w in missing if (found := load(self._file(folder, w))) is not None}
+        new = tuple(word for word in missing if word not in self.known)
         if new:
             for word, utterance in zip(new, speak(new, self.voice, WORD_RATE, pitch_range=0), strict=True):
                 self.known[word] = analyse(utterance)
+                if folder:
+                    save(self._file(folder, word), self.known[word])
+
+    def _file(self, folder: Path, word: str) -> Path:
+        return folder / f"words-{ANALYSIS_VERSION}-{_analysers()}" / self.voice.replace("+", "_") / f"{word}.npz"
 
     def __getitem__(self, word: str) -> Analysed:
         return self.known[word]
@@ -148,20 +141,59 @@ def vocabulary(voice: str) -> Vocabulary:
     return Vocabulary(voice)
 
 
+@cache
+def _analysers() -> str:
+    """The versions that a cached word depends on."""
+    return "-".join(version(name) for name in ("espeakng-loader", "pyworld-prebuilt"))
+
+
+def cache_folder() -> Path:
+    """Where analysed words are kept: `BACKLINE_CACHE`, else `~/.cache/backline`."""
+    return Path(os.environ.get("BACKLINE_CACHE") or Path.home() / ".cache" / "backline") / "songs"
+
+
+def save(path: Path, word: Analysed) -> None:
+    """Write one analysed word, whole or not at all; a folder that can't be written is no error."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    names = np.array([phone.name for phone in word.phones])
+    starts = np.array([phone.start for phone in word.phones])
+    numbers = np.array([word.rate, word.end])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez(file, numbers=numbers, names=names, starts=starts, voiced=word.voiced,
+                     spectrum=word.spectrum, aperiodicity=word.aperiodicity)  # fmt: skip
+        os.replace(partial, path)
+    except OSError as error:
+        logger.debug("%s is not cached: %s", path, error)
+
+
+def load(path: Path) -> Analysed | None:
+    """A word from the cache; None where it isn't there or can't be read."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
+            rate, end = data["numbers"]
+            phones = tuple(Phone(str(n), float(s)) for n, s in zip(data["names"], data["starts"], strict=True))
+            return Analysed(int(rate), phones, float(end), data["voiced"], data["spectrum"], data["aperiodicity"])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+
+
 def analyse(utterance: Utterance) -> Analysed:
-    """WORLD analysis of one word."""
+    """WORLD analysis of one word, up to its last phone."""
     world: Any = require("pyworld")
-    x, rate = utterance.samples, utterance.rate
-    pitch, times = world.dio(x, rate, frame_period=FRAME * 1000)
-    pitch = world.stonemask(x, pitch, times, rate)
-    spectrum = world.cheaptrick(x, pitch, times, rate)
-    aperiodicity = world.d4c(x, pitch, times, rate)
-    hop = rate * FRAME
+    hop = utterance.rate * FRAME
     named = [(sample, name) for sample, name in utterance.phones if name]
     closing = [sample for sample, name in utterance.phones if not name and sample > named[-1][0]]
-    end = min(len(pitch) - 1.0, (closing[0] if closing else len(x)) / hop)
+    last = closing[0] if closing else len(utterance.samples)
+    x, rate = utterance.samples[: int(last + 8 * hop)], utterance.rate
+    pitch, times = world.dio(x, rate, frame_period=FRAME * 1000)
+    pitch = world.stonemask(x, pitch, times, rate)
+    spectrum = np.log(world.cheaptrick(x, pitch, times, rate)[:, ::2] + FLOOR)
+    aperiodicity = world.code_aperiodicity(world.d4c(x, pitch, times, rate), rate)
     phones = tuple(Phone(name, sample / hop) for sample, name in named)
-    return Analysed(rate, phones, end, pitch, spectrum, aperiodicity)
+    end = min(len(pitch) - 1.0, last / hop)
+    return Analysed(rate, phones, end, pitch > 0, spectrum.astype(np.float16), aperiodicity.astype(np.float16))
 
 
 def syllables(word: Analysed, count: int) -> list[tuple[float, float, float, float]]:

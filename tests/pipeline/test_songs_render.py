@@ -23,13 +23,22 @@ from pipeline.songs.render import (
     split_of,
     write_manifest,
 )
+from pipeline.songs.singers import BASES
 from pipeline.songs.truth import read_truth
-from pipeline.songs.voice import SINGERS, Phone, nuclei, speak
+from pipeline.songs.voice import Phone, Vocabulary, analyse, cache_folder, load, nuclei, speak
 
 PACKAGES = ("espeakng_loader", "pretty_midi", "pyworld", "tinysoundfont")
 missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 needs_extra = pytest.mark.skipif(bool(missing) and not os.environ.get("CI"), reason=f"extra songs: no {missing}")
 SHORT = (12.0, 14.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of words of these tests alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BACKLINE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield cache_folder()
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +79,51 @@ def test_the_same_seed_gives_the_same_bytes_in_any_process(song, tmp_path):
     render_library(tmp_path, 2, seed=10, seconds=SHORT, workers=2)
     assert _hashes(tmp_path / "song-11") == _hashes(song.folder)
     assert not set(_hashes(tmp_path / "song-10").values()) & set(_hashes(song.folder).values())
+
+
+@needs_extra
+def test_a_cached_word_is_the_analysed_one(tmp_path):
+    learned, again = Vocabulary("en-us+f2"), Vocabulary("en-us+f2")
+    learned.learn({"river", "moon"}, tmp_path)
+    again.learn({"river"}, tmp_path)
+    (utterance,) = speak(("river",), "en-us+f2", 140, pitch_range=0)
+    for word in (learned["river"], again["river"]):
+        fresh = analyse(utterance)
+        assert (word.rate, word.phones, word.end) == (fresh.rate, fresh.phones, fresh.end)
+        for name in ("voiced", "spectrum", "aperiodicity"):
+            assert np.array_equal(getattr(word, name), getattr(fresh, name))
+            assert getattr(word, name).dtype == getattr(fresh, name).dtype
+    assert "moon" not in again.known
+
+
+@needs_extra
+def test_a_torn_cache_file_is_analysed_anew_and_an_unwritable_folder_is_no_error(tmp_path):
+    Vocabulary("en-us+f2").learn({"moon"}, tmp_path)
+    (path,) = tmp_path.glob("*/*/moon.npz")
+    path.write_bytes(path.read_bytes()[:2000])
+    assert load(path) is None
+    Vocabulary("en-us+f2").learn({"moon"}, tmp_path)
+    assert load(path) is not None
+    (tmp_path / "file").write_text("in the way")
+    words = Vocabulary("en-us+f2")
+    words.learn({"moon"}, tmp_path / "file")
+    assert words["moon"].end > 0
+
+
+@needs_extra
+def test_a_song_with_speech_in_it_says_when_and_sounds_then(tmp_path):
+    spoken = render_song(12, tmp_path, SHORT, fault="speech")
+    truth = read_truth(spoken.truth)
+    assert spoken.folder.name == "song-speech-12"
+    assert truth.fault == "speech"
+    assert sum(s.end - s.start for s in truth.speech) / truth.duration > 0.15
+    vocal = _load(spoken.vocal)
+    assert min(_rms(vocal, s.start, s.end) for s in truth.speech) > 200
+
+
+def test_faults_are_of_songs(tmp_path):
+    with pytest.raises(ValueError, match="one of songs, not of kind 'speech'"):
+        render_library(tmp_path, 1, kind="speech", fault="no_chorus")
 
 
 @needs_extra
@@ -121,7 +175,7 @@ def test_a_word_sounds_the_same_whatever_was_said_before():
 
 
 @needs_extra
-@pytest.mark.parametrize("singer", SINGERS[2:5], ids=lambda singer: singer.name)
+@pytest.mark.parametrize("singer", BASES[2:5], ids=lambda singer: singer.name)
 def test_every_word_has_as_many_vowels_as_syllables(singer):
     words = bank().vocabulary
     spoken = speak(tuple(word.text for word in words), singer.voice, 140, pitch_range=0)
