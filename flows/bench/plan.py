@@ -31,11 +31,6 @@ class Job:
     kind: Kind
     fault: FormFault
 
-    @property
-    def name(self) -> str:
-        """Of its folder, as `pipeline.songs.render` names it."""
-        return f"{self.fault or self.kind}-{self.seed}"
-
 
 class Group(Config):
     """Files of one kind and fault with consecutive seeds."""

@@ -14,7 +14,14 @@ from pathlib import Path
 from flows.bench.material import Progress
 from flows.bench.plan import FROZEN, Frozen, Job, Plan
 from pipeline.errors import BadInput
-from pipeline.songs.render import RenderedSong, SecondsRange, render_instrumental, render_song, render_speech
+from pipeline.songs.render import (
+    RenderedSong,
+    SecondsRange,
+    folder_name,
+    render_instrumental,
+    render_song,
+    render_speech,
+)
 from pipeline.songs.truth import RENDERER_VERSION, is_current
 
 FOLDER = "rendered"
@@ -27,7 +34,7 @@ def render(root: Path, plan: Plan, progress: Progress, workers: int = 1) -> dict
     out = root / FOLDER
     out.mkdir(parents=True, exist_ok=True)
     jobs = plan.jobs()
-    found = {job: out / job.name for job in jobs if RenderedSong(out / job.name).finished(plan.seconds)}
+    found = {job: out / name_of(job) for job in jobs if RenderedSong(out / name_of(job)).finished(plan.seconds)}
     progress(len(found), len(jobs))
     for job, folder in _rendered([job for job in jobs if job not in found], out, plan.seconds, workers):
         found[job] = folder
@@ -62,7 +69,7 @@ def check(root: Path, plan: Plan, frozen: Frozen) -> dict[Job, Path]:
             f"{RENDERER_VERSION}: its seeds give other songs now. Use the release that froze it, or freeze a new set "
             f"(delete {FROZEN.name} in a commit of its own, then backline bench freeze)"
         )
-    folders = {job: root / FOLDER / job.name for job in plan.jobs()}
+    folders = {job: root / FOLDER / name_of(job) for job in plan.jobs()}
     if {folder.name for folder in folders.values()} != set(frozen.folders):
         raise ValueError(f"test_set.yaml names other songs than {FROZEN.name} froze: put it back, or freeze a new set")
     _refuse(root, "missing", [f.name for f in folders.values() if not is_current(f / "truth.json")])
@@ -103,6 +110,11 @@ def _rendered(jobs: Sequence[Job], out: Path, seconds: SecondsRange, workers: in
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         doing = {pool.submit(render_job, job, out, seconds): job for job in jobs}
         yield from ((doing[done], done.result()) for done in as_completed(doing))
+
+
+def name_of(job: Job) -> str:
+    """Of the folder of one rendered file."""
+    return folder_name(job.kind, job.fault, job.seed)
 
 
 def render_job(job: Job, out: Path, seconds: SecondsRange) -> Path:

@@ -50,14 +50,14 @@ def fake_song(folder: Path, version: int = RENDERER_VERSION, level: float = 0.1,
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     for number, job in enumerate(PLAN.jobs()):
-        fake_song(tmp_path / "rendered" / job.name, level=0.1 * (number + 1))
+        fake_song(tmp_path / "rendered" / rendered.name_of(job), level=0.1 * (number + 1))
     return tmp_path
 
 
 @pytest.fixture
 def frozen(root: Path, tmp_path: Path) -> Frozen:
     path = tmp_path / "frozen.json"
-    rendered.freeze([root / "rendered" / job.name for job in PLAN.jobs()], path)
+    rendered.freeze([root / "rendered" / rendered.name_of(job) for job in PLAN.jobs()], path)
     return load_frozen(path)
 
 
@@ -78,7 +78,7 @@ def test_the_plan_is_large_enough_and_keeps_to_test_seeds() -> None:
 
 def test_what_was_frozen_is_found_again(root: Path, frozen: Frozen) -> None:
     folders = rendered.check(root, PLAN, frozen)
-    assert [folder.name for folder in folders.values()] == ["song-10", "song-11", "no_chorus-20"]
+    assert [folder.name for folder in folders.values()] == ["song-10", "song-11", "song-no_chorus-20"]
     assert {key: len(paths) for key, paths in rendered.by_group(folders).items()} == {
         ("song", ""): 2,
         ("song", "no_chorus"): 1,
@@ -114,12 +114,12 @@ def test_a_missing_song_is_named_with_the_command_that_makes_it(root: Path, froz
 
 @pytest.mark.parametrize("change", ["sound", "truth"])
 def test_another_song_is_named(root: Path, frozen: Frozen, change: str) -> None:
-    folder = root / "rendered/no_chorus-20"
+    folder = root / "rendered/song-no_chorus-20"
     if change == "sound":
         soundfile.write(folder / "vocal.flac", np.full((4800, 2), 0.7), 48_000, subtype="PCM_16")
     else:
         fake_song(folder, level=0.3, key="A major")
-    with pytest.raises(BadInput, match=r"different .*: no_chorus-20: "):
+    with pytest.raises(BadInput, match=r"different .*: song-no_chorus-20: "):
         rendered.check(root, PLAN, frozen)
 
 
