@@ -5,7 +5,7 @@ The file holds one line of JSON a field.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -118,8 +118,17 @@ class Truth:
     mix: Mix | None = None  # None for speech
 
     def to_json(self) -> str:
-        lines = (f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in sorted(asdict(self).items()))
+        lines = (f"{json.dumps(k)}: {_json(v)}" for k, v in sorted(_fields(self).items()))
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=_fields, ensure_ascii=False)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """A dataclass as a dictionary; its fields are not copied, as `asdict` would do for each of thousands of notes."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def is_current(path: Path) -> bool:

