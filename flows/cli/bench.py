@@ -85,6 +85,7 @@ def stages(
     ] = None,
     ablation: Annotated[bool, typer.Option("--ablation", help="Also the variants of a stage's method.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of a table.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Also append each stage's JSON lines to this file.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where a figure misses its must.")] = False,
 ) -> None:
     """Measure each stage and print one table: figure, interval, n, the naive method, what is demanded, cost.
@@ -99,6 +100,8 @@ def stages(
     material = material_of(root, library, songs)
     rows: list[Row] = []
     with ExitStack() as bars:
+        if not as_json:
+            bars.callback(lambda: out.print(table_of(rows)))  # also what was measured before an error
         shows: dict[str, Callable[[int, int], None]] = {}
 
         def show(stage: str, done: int, total: int) -> None:
@@ -108,11 +111,12 @@ def stages(
 
         for found in run(picked, material, show, ablation):
             rows += found
+            lines = "\n".join(map(to_json, found))
             if as_json:
-                for row in found:
-                    typer.echo(to_json(row))
-    if not as_json:
-        out.print(table_of(rows))
+                typer.echo(lines)
+            if save:
+                with save.open("a", encoding="utf-8") as file:
+                    file.write(lines + "\n")
     missed = failed(rows)
     err.print(f"{len(rows)} figures, {len(missed)} below what is demanded.")
     if strict and missed:

@@ -231,6 +231,21 @@ def test_help(words: list[str]) -> None:
     assert "--root" in result.output
 
 
+def test_the_command_measures_saves_and_judges(
+    fake_stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.bench.stages.STAGES", (fake_stage,))
+    monkeypatch.setattr("flows.cli.bench.material_of", lambda root, library, songs: Material())
+    line = ["bench", "stages", "--only", fake_stage, "--save", str(tmp_path / "rows.jsonl")]
+    result = CliRunner().invoke(commands, line)
+    assert result.exit_code == 0, result.output
+    assert "FAIL" in result.stdout
+    assert CliRunner().invoke(commands, [*line, "--strict"]).exit_code == 1
+    told = CliRunner().invoke(commands, [*line, "--json", "--ablation"]).stdout.splitlines()
+    assert [json.loads(row)["measure"] for row in told] == ["right", "without x"]
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 1 + 1 + 2
+
+
 def test_an_unknown_stage_is_told_before_the_material_is_looked_for() -> None:
     result = CliRunner().invoke(commands, ["bench", "stages", "--only", "guitar", "--root", "no/such/folder"])
     assert "no bench for guitar" in str(result.exception)
