@@ -112,14 +112,14 @@ def run_stages(
 ) -> tuple[list[BatchSummary], list[str]]:
     """Every chosen stage over every chosen batch; a batch that fails stops its own later stages, no other batch's."""
     futures: dict[tuple[str, int], PrefectFuture[Any]] = {}
-    for name in NODES:
-        if name not in build.stages:
-            continue
-        for batch in batches:
-            before = [future for (_, b), future in futures.items() if b == batch]
-            futures[name, batch] = run_stage.submit(
-                name, batch, context, build.force, engine, wait_for=before, return_state=False
-            )
+    plan = [(name, batch) for name in NODES if name in build.stages for batch in batches]
+    if context.recipe.build.keep_stems != "all":
+        plan.sort(key=lambda step: step[1])  # batch after batch: the stems of one are gone before the next one's come
+    for stage, batch in plan:
+        before = [future for (_, b), future in futures.items() if b == batch]
+        futures[stage, batch] = run_stage.submit(
+            stage, batch, context, build.force, engine, wait_for=before, return_state=False
+        )
     summaries, failures = [], []
     for (name, batch), future in futures.items():
         future.wait()

@@ -33,6 +33,11 @@ def held_out_items(dataset: Path, split: str) -> list[Item]:
     items = []
     for sample in ShardSamples(dataset, split):
         row = rows[sample.info.track_id]
+        if not row.artefacts:
+            raise BadInput(
+                f"the stems of {sample.info.key} were not kept (build.keep_stems: none); build again with "
+                "until_tokenized and --stages separation --force"
+            )
         vocal, accompaniment = (artefact(row, name) for name in ("vocal", "accompaniment"))
         loaders = (partial(store.get_audio, vocal), partial(store.get_audio, accompaniment))
         paths = (store.path(vocal), store.path(accompaniment))

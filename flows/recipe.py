@@ -7,7 +7,7 @@ section.
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
@@ -44,6 +44,9 @@ class BuildConfig(Config):
 
     workers: int = Field(default=2, ge=1)  # processes of the local engine
     failure_limit: float = Field(default=0.02, ge=0, le=1)  # share of songs that may end as failed; ours
+    # Stems of 100,000 hours are tens of terabytes. `until_tokenized` keeps those of held-out songs, which evaluation
+    # needs, `none` not even these; stems that a later change needs again are made again.
+    keep_stems: Literal["all", "until_tokenized", "none"] = "all"
 
 
 class Recipe(Config):

@@ -16,8 +16,9 @@ from prefect.context import FlowRunContext, TaskRunContext
 from prefect.tasks import Task
 from tqdm import tqdm
 
-from flows.engine.batch import BatchSummary, run_batch, wanted_items
+from flows.engine.batch import BatchSummary, wanted_items
 from flows.engine.local import LocalEngine
+from flows.engine.stems import run_batch_with_stems
 from flows.shards import ShardedBatch, dataset_directory, shard_batch
 from flows.stages.context import Context
 from pipeline.errors import PipelineError
@@ -89,7 +90,7 @@ def run_stage(stage: str, batch: int, context: Context, force: bool, engine: Loc
     """One stage over one batch, with progress in the terminal and in the UI."""
     progress = Progress(stage, batch)
     try:
-        summary = run_batch(stage, context, batch, engine, force, progress)
+        summary = run_batch_with_stems(stage, context, batch, engine, force, progress)
     finally:
         progress.close()
     logger.info(

@@ -30,7 +30,7 @@ def app() -> None:
     """Run a command; an error we raise on purpose is one clear message and exit code 1, not a traceback."""
     prepare(quiet=True)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s: %(message)s")
-    for noisy in ("httpx", "matplotlib", "numba", "prefect", "websockets"):
+    for noisy in ("aiobotocore", "httpx", "matplotlib", "numba", "prefect", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         commands()

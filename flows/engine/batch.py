@@ -1,7 +1,7 @@
 """One stage over one batch: who still lacks the stage, the engine's run, the ledger's commits."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
@@ -109,7 +109,7 @@ def run_batch(
     """
     ledger, key = Ledger(context.root), context.keys[stage]
     items = wanted_items(stage, context, batch)
-    todo = [item for item in items if force or not _done(item, stage)]
+    todo = left_to_do(items, stage, force)
     rows: list[Row] = []
     if todo:
         keeper = _Keeper(ledger, stage, key, batch, force, watcher, max(LEAST, ceil(len(todo) / PARTS)))
@@ -133,5 +133,6 @@ def run_batch(
     )
 
 
-def _done(item: Item, stage: str) -> bool:
-    return stage in item.rows and item.rows[stage].status in DONE
+def left_to_do(items: Sequence[Item], stage: str, force: bool) -> list[Item]:
+    """Those that lack the stage or failed at it; all of them with `force`."""
+    return [item for item in items if force or stage not in item.rows or item.rows[stage].status not in DONE]

@@ -10,7 +10,7 @@ record points to.
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,15 @@ class Store:
         if isinstance(path, Path):
             return path
         raise BackendUnavailable(f"{path} lies in an object store, a file is needed; copy the root to a disk")
+
+    def remove(self, artefacts: Iterable[Artefact]) -> None:
+        """Remove artefacts that nothing needs any more; commit a row without them next."""
+        for artefact in artefacts:
+            (self.directory / artefact.path).unlink(missing_ok=True)
+
+    def has(self, artefact: Artefact) -> bool:
+        """Whether its file is there; not whether its bytes are right."""
+        return (self.directory / artefact.path).exists()
 
     def forget(self, track_id: str) -> list[Place]:
         """Remove all artefacts of a track, recorded or not; the paths removed."""

@@ -1,0 +1,198 @@
+"""Stems go when nothing hears them again, come back where a changed setting needs them, and change no shard."""
+
+import shutil
+from collections import Counter, namedtuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+from stage_rows import QUIET, SAMPLES, song_rows
+
+from flows.engine.attempt import Item
+from flows.engine.batch import tracks_of
+from flows.engine.local import LocalEngine, OnRow
+from flows.engine.stems import NoSpaceError, release, run_batch_with_stems
+from flows.recipe import load_recipe
+from flows.shards import shard_batch
+from flows.stages.context import Context, artefact
+from flows.stages.graph import NODES, stage_keys
+from flows.stages.stems import AugmentedFacts, SeparationFacts
+from pipeline.audio import Probe
+from pipeline.codec.codec import token_count
+from pipeline.records.catalog import Catalog
+from pipeline.records.ledger import Ledger, Row
+from pipeline.records.library import Source
+from pipeline.records.splits import SplitConfig, fix_splits
+from pipeline.records.store import Artefact
+from pipeline.records.values import dump
+from pipeline.records.verify import verify_root
+from pipeline.structure.stage import Structure
+from pipeline.types import Audio, Section
+
+POLICIES = ("all", "until_tokenized", "none")
+SPLITS = {"a": "train", "b": "train", "c": "test"}
+
+
+class Silent:
+    def start(self, total: int) -> None: ...
+
+    def add(self, row: Row) -> None: ...
+
+
+@dataclass
+class ToyEngine:
+    """Makes what the stages would, at once; a stage that hears stems reads them, and fails without."""
+
+    context: Context
+    worked: Counter[str] = field(default_factory=Counter)
+
+    def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+        stage = next(name for name, node in NODES.items() if node.worker == worker)
+        rows = [self.row(stage, item) for item in items]
+        self.worked[stage] += len(rows)
+        for row in rows:
+            on_row(row)
+        return rows
+
+    def row(self, stage: str, item: Item) -> Row:
+        track_id, store = item.track.track_id, self.context.store(stage)
+        heard = {"artifacts": "separation", "augmentation": "separation", "tokenization": "separation"}
+        source = heard.get(stage, "augmentation" if stage == "tokenization-copies" else "")
+        if source:
+            self.context.kept_audio(source, item.rows[source], "vocal")
+        if stage in ("separation", "augmentation"):
+            sound = Audio(np.full((2, 480), int(track_id[:4], 16) / 2**17, np.float32), 48_000)
+            kept: tuple[Artefact, ...] = tuple(store.put_audio(track_id, n, sound) for n in ("vocal", "accompaniment"))
+            shape = Structure((Section(0.0, 1.0, "verse"),), (0.5,), (0.5,), 120.0, "C major")
+            facts = (
+                SeparationFacts(SAMPLES, True)
+                if stage == "separation"
+                else AugmentedFacts("pitch+1", SAMPLES, shape, ("calm",), ())
+            )
+            return Row(track_id, "ok", values=dump(facts), artefacts=kept, backend=f"{stage}-toy")
+        if stage.startswith("tokenization"):
+            tokens = token_count(SAMPLES)
+            arrays = {
+                "vocal": np.zeros((1, tokens), np.uint16),
+                "accompaniment": np.ones((1, 1, tokens), np.uint16),
+                "reference": np.zeros((1, 1, 4), np.float16),
+                "text": np.zeros((1, 4), np.float16),
+            }
+            made = song_rows(QUIET, store.put_arrays(track_id, "tokens", arrays), track_id=track_id)["tokenization"]
+            return made if stage == "tokenization" else replace(made, values=made.values.replace("orig", "pitch+1"))
+        return song_rows(QUIET, track_id=track_id)[stage]
+
+
+def context_of(root: Path, policy: str, *overrides: str) -> Context:
+    recipe = load_recipe("demo", [f"build.keep_stems={policy}", "augmentation.copies.share=1.0", *overrides])
+    return Context(root, recipe, stage_keys(recipe))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three songs in the catalogue, two to train on and one to test on."""
+    root = tmp_path / "root"
+    sources = []
+    for name, split in SPLITS.items():
+        (tmp_path / name).write_text(name)
+        sources.append(Source(str(tmp_path / name), split=split))
+    catalog = Catalog(root, lambda uri: Probe(9.0, 48_000, 2))
+    catalog.add(sources)
+    fix_splits(root, SplitConfig(min_val=0, val_fraction=0), catalog.read(0))
+    return root
+
+
+def build(context: Context, *stages: str) -> Counter[str]:
+    """Run the stages; stage -> songs that were worked on."""
+    engine = ToyEngine(context)
+    for stage in stages or NODES:
+        run_batch_with_stems(stage, context, 0, cast(LocalEngine, engine), False, Silent())
+    return engine.worked
+
+
+def stems(root: Path) -> Counter[str]:
+    """Stem files by stage."""
+    return Counter(path.relative_to(root).parts[1].rpartition("-")[0] for path in root.rglob("*.flac"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "kept"),
+    [("all", {"separation": 6, "augmentation": 4}), ("until_tokenized", {"separation": 2}), ("none", {})],
+)
+def test_what_is_kept_follows_the_recipe_and_the_root_is_whole(root: Path, policy: str, kept: dict[str, int]) -> None:
+    context = context_of(root, policy)
+    worked = build(context)
+    assert (worked["separation"], worked["augmentation"], worked["tokenization-copies"]) == (3, 2, 2)
+    assert stems(root) == kept
+    shard_batch(context, 0, root / "datasets" / "demo")
+    assert [problem for problem in verify_root(root) if problem.kind == "artefact"] == []
+
+
+def test_shards_are_the_same_bytes_whatever_is_kept(root: Path, tmp_path: Path) -> None:
+    made = []
+    for policy in POLICIES:
+        mine = shutil.copytree(root, tmp_path / policy)
+        context = context_of(mine, policy)
+        build(context)
+        made.append(shard_batch(context, 0, mine / "datasets" / "demo").sidecars)
+    assert made[0]
+    assert made[0] == made[1] == made[2]
+
+
+def test_a_second_build_makes_no_stem_again(root: Path) -> None:
+    context = context_of(root, "none")
+    build(context)
+    assert build(context).total() == 0
+    assert stems(root) == {}
+
+
+def test_a_changed_codec_makes_the_stems_it_needs_again_and_lets_them_go(root: Path) -> None:
+    build(context_of(root, "none"))
+    changed = context_of(root, "none", "tokenization.reference_hop_seconds=1.28")
+    worked = build(changed)
+    assert {name: count for name, count in worked.items() if count} == {
+        "separation": 3,
+        "augmentation": 2,
+        "tokenization": 3,
+        "tokenization-copies": 2,
+    }
+    assert stems(root) == {}
+
+
+def test_stems_stay_while_a_stage_has_still_to_hear_them(root: Path) -> None:
+    context = context_of(root, "none")
+    build(context, *[name for name in NODES if name not in ("augmentation", "tokenization-copies")])
+    assert release(context, 0) == 1  # the song to test on has no copy
+    assert stems(root) == {"separation": 4}
+
+
+def test_a_build_killed_between_files_and_row_is_finished_by_the_next(root: Path) -> None:
+    context = context_of(root, "none")
+    build(context, *[name for name in NODES if name != "tokenization-copies"])
+    track, rows = next((t, r) for t, r in tracks_of(context, 0) if t.split == "train")
+    context.store("separation").remove([artefact(rows["separation"], "vocal")])
+    build(context)
+    assert stems(root) == {}
+    key = context.keys["separation"]
+    assert Ledger(root).rows("separation", key, 0)[track.track_id].artefacts == ()
+
+
+def test_a_lost_stem_is_made_again_where_it_is_heard(root: Path) -> None:
+    context = context_of(root, "all")
+    build(context, *[name for name in NODES if not name.startswith("tokenization")])
+    next(root.rglob("*-vocal-*.flac")).unlink()
+    build(context)
+    assert stems(root) == {"separation": 6, "augmentation": 4}
+
+
+def test_a_disk_that_is_too_small_is_told_before_any_work(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 15_000_000))
+    context, engine = context_of(root, "all"), ToyEngine(context_of(root, "all"))
+    build(context, "detection", "quality")
+    with pytest.raises(NoSpaceError, match=r"up to 0.0 GB for the stems of 3 songs.*keep_stems"):
+        run_batch_with_stems("separation", context, 0, cast(LocalEngine, engine), False, Silent())
+    assert engine.worked.total() == 0
