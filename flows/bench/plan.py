@@ -40,8 +40,9 @@ class Group(Config):
     count: int
     fault: FormFault = ""
 
-    def jobs(self) -> Iterator[Job]:
-        return (Job(seed, self.kind, self.fault) for seed in range(self.first, self.first + self.count))
+    def jobs(self, first: int) -> Iterator[Job]:
+        count = min(first, self.count) if first else self.count
+        return (Job(seed, self.kind, self.fault) for seed in range(self.first, self.first + count))
 
 
 class Package(Config):
@@ -74,8 +75,9 @@ class Plan(Config):
     rendered: list[Group]
     packages: list[Package]
 
-    def jobs(self) -> list[Job]:
-        return [job for group in self.rendered for job in group.jobs()]
+    def jobs(self, first: int = 0) -> list[Job]:
+        """Everything that is rendered, or the first so many of each group."""
+        return [job for group in self.rendered for job in group.jobs(first)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ SHOWN = 5  # names in a message
 MD5_OF_PCM = slice(26, 42)  # in a FLAC file: "fLaC", 4 bytes of block header, 18 of STREAMINFO, then the MD5
 
 
-def render(root: Path, plan: Plan, progress: Progress, workers: int = 1) -> dict[Job, Path]:
-    """Every file of the plan below ``ROOT/rendered``, in the plan's order; finished folders are kept."""
+def render(root: Path, plan: Plan, progress: Progress, workers: int = 1, first: int = 0) -> dict[Job, Path]:
+    """Every file of the plan, or the `first` of each group, below ``ROOT/rendered``; finished folders are kept."""
     out = root / FOLDER
     out.mkdir(parents=True, exist_ok=True)
-    jobs = plan.jobs()
+    jobs = plan.jobs(first)
     found = {job: out / name_of(job) for job in jobs if RenderedSong(out / name_of(job)).finished(plan.seconds)}
     progress(len(found), len(jobs))
     for job, folder in _rendered([job for job in jobs if job not in found], out, plan.seconds, workers):
@@ -60,18 +60,20 @@ def refuse_frozen(path: Path) -> None:
         )
 
 
-def check(root: Path, plan: Plan, frozen: Frozen) -> dict[Job, Path]:
-    """The folder of every job; `BadInput` where one is missing or isn't what was frozen, `ValueError` where the
-    renderer or the plan changed since."""
+def check(root: Path, plan: Plan, frozen: Frozen, first: int = 0) -> dict[Job, Path]:
+    """The folder of every job, or of the `first` of each group.
+
+    `BadInput` where one is missing or isn't what was frozen, `ValueError` where renderer or plan changed since.
+    """
     if frozen.renderer_version != RENDERER_VERSION:
         raise ValueError(
             f"the test set was frozen with version {frozen.renderer_version} of the renderer, this is version "
             f"{RENDERER_VERSION}: its seeds give other songs now. Use the release that froze it, or freeze a new set "
             f"(delete {FROZEN.name} in a commit of its own, then backline bench freeze)"
         )
-    folders = {job: root / FOLDER / name_of(job) for job in plan.jobs()}
-    if {folder.name for folder in folders.values()} != set(frozen.folders):
+    if {name_of(job) for job in plan.jobs()} != set(frozen.folders):
         raise ValueError(f"test_set.yaml names other songs than {FROZEN.name} froze: put it back, or freeze a new set")
+    folders = {job: root / FOLDER / name_of(job) for job in plan.jobs(first)}
     _refuse(root, "missing", [f.name for f in folders.values() if not is_current(f / "truth.json")])
     _refuse(root, "different", [f.name for f in folders.values() if fingerprint(f) != frozen.folders[f.name]])
     return folders

@@ -11,14 +11,17 @@ from pipeline.errors import BadInput
 from pipeline.songs.truth import is_current
 
 
-def frozen_material(root: Path) -> Material:
-    """What `backline bench render` and `fetch` brought below `root`, checked against what was frozen."""
+def frozen_material(root: Path, first: int = 0) -> Material:
+    """What `backline bench render` and `fetch` brought below `root`, checked against what was frozen.
+
+    With `first`, only so many of every kind, and only these need to be there.
+    """
     plan = load_plan()
-    groups = rendered.by_group(rendered.check(root, plan, load_frozen()))
-    return _material(groups, root, plan)
+    material = _material(rendered.by_group(rendered.check(root, plan, load_frozen(), first)), root, plan)
+    return material.first(first) if first else material
 
 
-def library_material(folder: Path, root: Path) -> Material:
+def library_material(folder: Path, root: Path, first: int = 0) -> Material:
     """The rendered songs of any folder, for a look while tuning, beside the real recordings below `root`.
 
     `BadInput` where the folder has none of this version of the renderer.
@@ -30,7 +33,8 @@ def library_material(folder: Path, root: Path) -> Material:
             found.setdefault((told["kind"], told.get("fault", "")), []).append(path.parent)
     if not found:
         raise BadInput(f"no song of this version of the renderer in {folder}: backline songs render --out {folder}")
-    return _material({key: tuple(paths) for key, paths in found.items()}, root, load_plan())
+    material = _material({key: tuple(paths) for key, paths in found.items()}, root, load_plan())
+    return material.first(first) if first else material
 
 
 def real_recordings(root: Path, plan: Plan, role: Role) -> tuple[Path, ...]:

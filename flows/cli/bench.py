@@ -44,6 +44,7 @@ def fetch(root: Root = DEFAULT_ROOT) -> None:
 def render(
     root: Root = DEFAULT_ROOT,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    songs: Annotated[int, typer.Option(min=0, help="Only the first so many of every kind; 0 = all.")] = 0,
 ) -> None:
     """Render the frozen songs from their seeds and check that they are the frozen ones.
 
@@ -54,9 +55,9 @@ def render(
 
     plan, frozen = load_plan(), load_frozen()
     with bar("render", "song") as show:
-        rendered.render(root, plan, show, workers)
-    rendered.check(root, plan, frozen)
-    out.print(f"{len(frozen.folders)} songs in {root / rendered.FOLDER}, as they were frozen.", soft_wrap=True)
+        rendered.render(root, plan, show, workers, songs)
+    found = rendered.check(root, plan, frozen, songs)
+    out.print(f"{len(found)} songs in {root / rendered.FOLDER}, as they were frozen.", soft_wrap=True)
 
 
 @commands.command()
@@ -140,11 +141,11 @@ def material_of(root: Path, library: Path | None, songs: int) -> "Material":
     """The material of a bench; what it is goes to standard error."""
     from flows.bench.test_set import frozen_material, library_material
 
-    material = library_material(library, root) if library else frozen_material(root)
+    material = library_material(library, root, songs) if library else frozen_material(root, songs)
     err.print(f"NOT the frozen test set but {library}" if library else f"the frozen test set in {root}", soft_wrap=True)
     if songs:
         err.print(f"a quick look: only the first {songs} of every kind", soft_wrap=True)
-    return material.first(songs) if songs else material
+    return material
 
 
 @contextmanager

@@ -85,6 +85,14 @@ def test_what_was_frozen_is_found_again(root: Path, frozen: Frozen) -> None:
     }
 
 
+def test_a_quick_look_needs_only_the_first_songs(root: Path, frozen: Frozen) -> None:
+    (root / "rendered/song-11/truth.json").unlink()
+    assert [folder.name for folder in rendered.check(root, PLAN, frozen, 1).values()] == [
+        "song-10",
+        "song-no_chorus-20",
+    ]
+
+
 def test_a_set_is_frozen_once(root: Path, frozen: Frozen, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="frozen once"):
         rendered.freeze([], tmp_path / "frozen.json")
