@@ -2,88 +2,28 @@
 
 import shutil
 from collections import Counter, namedtuple
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import pytest
-from stage_rows import QUIET, SAMPLES, song_rows
+from toy_engine import Silent, ToyEngine, build
 
-from flows.engine.attempt import Item
 from flows.engine.batch import tracks_of
-from flows.engine.local import LocalEngine, OnRow
+from flows.engine.local import LocalEngine
 from flows.engine.stems import NoSpaceError, release, run_batch_with_stems
 from flows.recipe import load_recipe
 from flows.shards import shard_batch
 from flows.stages.context import Context, artefact
 from flows.stages.graph import NODES, stage_keys
-from flows.stages.stems import AugmentedFacts, SeparationFacts
 from pipeline.audio import Probe
-from pipeline.codec.codec import token_count
 from pipeline.records.catalog import Catalog
-from pipeline.records.ledger import Ledger, Row
+from pipeline.records.ledger import Ledger
 from pipeline.records.library import Source
 from pipeline.records.splits import SplitConfig, fix_splits
-from pipeline.records.store import Artefact
-from pipeline.records.values import dump
 from pipeline.records.verify import verify_root
-from pipeline.structure.stage import Structure
-from pipeline.types import Audio, Section
 
 POLICIES = ("all", "until_tokenized", "none")
 SPLITS = {"a": "train", "b": "train", "c": "test"}
-
-
-class Silent:
-    def start(self, total: int) -> None: ...
-
-    def add(self, row: Row) -> None: ...
-
-
-@dataclass
-class ToyEngine:
-    """Makes what the stages would, at once; a stage that hears stems reads them, and fails without."""
-
-    context: Context
-    worked: Counter[str] = field(default_factory=Counter)
-
-    def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
-        stage = next(name for name, node in NODES.items() if node.worker == worker)
-        rows = [self.row(stage, item) for item in items]
-        self.worked[stage] += len(rows)
-        for row in rows:
-            on_row(row)
-        return rows
-
-    def row(self, stage: str, item: Item) -> Row:
-        track_id, store = item.track.track_id, self.context.store(stage)
-        heard = {"artifacts": "separation", "augmentation": "separation", "tokenization": "separation"}
-        source = heard.get(stage, "augmentation" if stage == "tokenization-copies" else "")
-        if source:
-            self.context.kept_audio(source, item.rows[source], "vocal")
-        if stage in ("separation", "augmentation"):
-            sound = Audio(np.full((2, 480), int(track_id[:4], 16) / 2**17, np.float32), 48_000)
-            kept: tuple[Artefact, ...] = tuple(store.put_audio(track_id, n, sound) for n in ("vocal", "accompaniment"))
-            shape = Structure((Section(0.0, 1.0, "verse"),), (0.5,), (0.5,), 120.0, "C major")
-            facts = (
-                SeparationFacts(SAMPLES, True)
-                if stage == "separation"
-                else AugmentedFacts("pitch+1", SAMPLES, shape, ("calm",), ())
-            )
-            return Row(track_id, "ok", values=dump(facts), artefacts=kept, backend=f"{stage}-toy")
-        if stage.startswith("tokenization"):
-            tokens = token_count(SAMPLES)
-            arrays = {
-                "vocal": np.zeros((1, tokens), np.uint16),
-                "accompaniment": np.ones((1, 1, tokens), np.uint16),
-                "reference": np.zeros((1, 1, 4), np.float16),
-                "text": np.zeros((1, 4), np.float16),
-            }
-            made = song_rows(QUIET, store.put_arrays(track_id, "tokens", arrays), track_id=track_id)["tokenization"]
-            return made if stage == "tokenization" else replace(made, values=made.values.replace("orig", "pitch+1"))
-        return song_rows(QUIET, track_id=track_id)[stage]
 
 
 def context_of(root: Path, policy: str, *overrides: str) -> Context:
@@ -103,14 +43,6 @@ def root(tmp_path: Path) -> Path:
     catalog.add(sources)
     fix_splits(root, SplitConfig(min_val=0, val_fraction=0), catalog.read(0))
     return root
-
-
-def build(context: Context, *stages: str) -> Counter[str]:
-    """Run the stages; stage -> songs that were worked on."""
-    engine = ToyEngine(context)
-    for stage in stages or NODES:
-        run_batch_with_stems(stage, context, 0, cast(LocalEngine, engine), False, Silent())
-    return engine.worked
 
 
 def stems(root: Path) -> Counter[str]:
