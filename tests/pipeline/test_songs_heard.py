@@ -11,7 +11,7 @@ from pipeline.songs.render import render_instrumental, render_song, render_speec
 from pipeline.songs.truth import read_truth
 
 pytestmark = pytest.mark.songs
-SEEDS = range(200, 210)
+SEEDS = range(200, 206)
 SECONDS = (32.0, 40.0)
 
 
