@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.codec.codebook import COMPONENTS
 from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
 
 SLOW_WIDTH, SLOW_BLOCKS = 256, 4  # at 25 Hz
@@ -46,8 +45,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("spread", centres.std().clamp_min(1e-6), persistent=False)
-        self.linear = nn.Linear(COMPONENTS, FRAMES_PER_CODE * BANDS)
-        self.enter = nn.Linear(COMPONENTS, SLOW_WIDTH)
+        components = centres.shape[1]
+        self.linear = nn.Linear(components, FRAMES_PER_CODE * BANDS)
+        self.enter = nn.Linear(components, SLOW_WIDTH)
         self.slow = nn.Sequential(*(Block(SLOW_WIDTH) for _ in range(SLOW_BLOCKS)))
         self.widen = nn.Linear(SLOW_WIDTH, FRAMES_PER_CODE * FAST_WIDTH)
         self.fast = nn.Sequential(*(Block(FAST_WIDTH) for _ in range(FAST_BLOCKS)))
@@ -68,9 +68,9 @@ class Decoder(nn.Module):
 
     @torch.no_grad()
     def fit_linear(self, points: Tensor, log_mels: Tensor) -> None:
-        """Least squares from points ``[N, 64]`` (centres of the codes) to log-mels ``[N, 400]``."""
+        """Least squares from points ``[N, D]`` (centres of the codes) to log-mels ``[N, 400]``."""
         inputs = F.pad(points / self.spread, (0, 1), value=1.0).double()
-        gram = inputs.T @ inputs + 1e-4 * len(inputs) * torch.eye(COMPONENTS + 1, dtype=torch.float64)
+        gram = inputs.T @ inputs + 1e-4 * len(inputs) * torch.eye(inputs.shape[1], dtype=torch.float64)
         answer = torch.linalg.solve(gram, inputs.T @ log_mels.double()).float()
         self.linear.weight.copy_(answer[:-1].T)
         self.linear.bias.copy_(answer[-1])

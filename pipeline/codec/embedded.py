@@ -51,7 +51,8 @@ class EmbeddedCodec:
 
     @torch.inference_mode()
     def latents(self, audio: Audio) -> Samples:
-        """The points ``[token_count(n), 64]`` that `encode` quantises, float32."""
+        """Continuous latents before quantisation: the points ``[token_count(n), D]`` whose nearest centres `encode`
+        names, float32, with D = 96 in the shipped weights. `ValueError` unless 48 kHz."""
         points: Samples = self.codebook.points(self._log_mel(audio)).numpy()
         return points
 
@@ -96,7 +97,8 @@ def load(path: Path) -> EmbeddedCodec:
     if card.get("format") != FORMAT:
         raise BackendUnavailable(f"codec weights {path} are of format {card.get('format')!r}, not {FORMAT!r}")
     centres = tensors["centres"]
-    codebook = Codebook(float(tensors["amplitude"]), tensors["mean"], tensors["components"], centres)
+    sharpness = float(tensors.get("sharpness", 0.0))  # weights of before it had none
+    codebook = Codebook(float(tensors["amplitude"]), tensors["mean"], tensors["components"], centres, sharpness)
     decoder = Decoder(centres)
     decoder.load_state_dict({n.removeprefix(DECODER): t for n, t in tensors.items() if n.startswith(DECODER)})
     with path.open("rb") as file_bytes:
@@ -110,6 +112,7 @@ def save(path: Path, codebook: Codebook, decoder: Decoder, card: dict[str, str])
     learned = {f"{DECODER}{name}": tensor for name, tensor in decoder.state_dict().items()}
     tensors = {name: tensor.detach().half().contiguous() for name, tensor in (fixed | learned).items()}
     tensors["amplitude"] = torch.tensor(codebook.amplitude)
+    tensors["sharpness"] = torch.tensor(codebook.sharpness)
     temporary = path.with_name(f".{path.name}.tmp")
     text = json.dumps({"format": FORMAT} | card, sort_keys=True)
     save_file(tensors, temporary, metadata={"card": text})  # one key: the library writes several in random order

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import librosa
 import mir_eval
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from pipeline.codec.mel import HOP, SAMPLES_PER_CODE, log_mel, to_24k
 from pipeline.codec.mel import SAMPLE_RATE as MEL_RATE
 from pipeline.codec.vocoder import synthesise
 from pipeline.errors import BadInput
+from pipeline.jit import librosa
 from pipeline.types import Audio
 
 logger = logging.getLogger(__name__)

@@ -24,6 +24,7 @@ BANDS = 100  # HTK mel triangles; same
 LOWEST, HIGHEST = 20.0, 12_000.0  # Hz; same
 FLOOR = 0.01  # mel magnitude; a full-scale sine has about 256 at its bin; same
 FRAMES_PER_CODE = 4
+ROWS = 512  # frames analysed at a time: 2 MB stay in the cache
 SAMPLES_PER_CODE = FRAMES_PER_CODE * HOP
 KNEE = 3.0  # how fast the floor is forgotten above it; ours
 INVERSION_STEPS = 10  # 20 measured as 0.002 nats better, and 20 % slower (weights/README.md)
@@ -51,9 +52,17 @@ def mel_of(samples: Tensor) -> Tensor:
     """Mel magnitude ``[M, 100]`` of samples ``[240 M]``, silence beyond both ends."""
     side = (N_FFT - HOP) // 2
     frames = F.pad(samples, (side, side)).unfold(0, N_FFT, HOP)
-    magnitude = torch.fft.rfft(frames * torch.hann_window(N_FFT)).abs()
-    mel: Tensor = magnitude @ filters().T
-    return mel
+    blocks = [
+        absolute(torch.fft.rfft(block * torch.hann_window(N_FFT))) @ filters().T for block in torch.split(frames, ROWS)
+    ]
+    return torch.cat(blocks)
+
+
+def absolute(spectrum: Tensor) -> Tensor:
+    """Magnitudes; five times as fast as `Tensor.abs`, which guards against overflow."""
+    parts = torch.view_as_real(spectrum)
+    real, imaginary = parts[..., 0], parts[..., 1]
+    return real.square().addcmul_(imaginary, imaginary).sqrt_()
 
 
 @cache

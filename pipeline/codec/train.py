@@ -1,7 +1,8 @@
 """Train the embedded codec: k-means codes first, then the decoder on those fixed codes (notes/codec.md 1 and 4).
 
 Conventions: seeded; every phase leaves its result in ``<out>.parts/``, so that a run that was stopped goes on where it
-was and ends with the same weights; the parts of another run (other settings or files) are ignored.
+was and ends with the same weights; of another run's parts (other settings or files) only files that were read alike
+serve.
 """
 
 import hashlib
@@ -40,8 +41,8 @@ class CodecTrainingConfig(Config):
     seed: int = 0
     corpus: CorpusConfig = CorpusConfig()
     codebook_size: int = Field(default=CODEBOOK_SIZE, ge=2, le=CODEBOOK_SIZE)  # smaller only to test the trainer
-    codebook_points: int = 400_000  # code-long frames; 10 points for each centre are 160,000; ours
-    codebook_passes: int = 12  # Lloyd passes; ours
+    codebook_points: int = 1_000_000  # code-long frames; notes/codec.md section 4
+    codebook_passes: int = 12  # Lloyd passes; 15 there
     decoder_steps: int = 1500  # ours: about 10 minutes on one core
     batch_size: int = 16  # crops; notes/codec.md section 4
     crop_codes: int = 64  # 2.56 s; same
@@ -49,13 +50,14 @@ class CodecTrainingConfig(Config):
     constant_share: float = 0.65  # of the steps, then linear; same
     last_rate: float = 0.04  # of the learning rate; same
     checkpoint_every: int = 100  # steps
+    device: str = "cpu"  # of codebook and decoder: "cuda" trains a library at full size
     licence: str = "unknown"  # of the weights, as the codec's spec and every dataset card will state it
 
     @classmethod
     def for_minutes(cls, minutes: float, **settings: object) -> Self:
-        """A run of about that many minutes on one core of 2026: half for the decoder, a third for the codebook."""
-        points = int(np.clip(20_000 * minutes, 50_000, 2_000_000))
-        return cls.model_validate({"codebook_points": points, "decoder_steps": max(50, round(75 * minutes))} | settings)
+        """A run of about that many minutes on one core of 2026: half for the decoder, a quarter for the codebook."""
+        points = int(np.clip(60_000 * minutes, 50_000, 4_000_000))
+        return cls.model_validate({"codebook_points": points, "decoder_steps": max(50, round(60 * minutes))} | settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def train(
     started = time.monotonic()
     report = progress or (lambda phase, done: None)
     parts = _Parts(out, config, audio_files)
-    corpus = read(audio_files, config.corpus, config.seed, report)
+    corpus = read(audio_files, config.corpus, config.seed, report, parts.corpus)
     codebook, errors = _fit_codebook(corpus, config, parts, report)
     decoder, losses = _fit_decoder(corpus, codebook, config, parts, report)
     save(out, codebook, decoder, {"licence": config.licence, "run": parts.fingerprint, "seed": str(config.seed)})
@@ -102,12 +104,13 @@ class _Parts:
 
     def __init__(self, out: Path, config: CodecTrainingConfig, files: Sequence[Path]) -> None:
         names = [f"{path}:{path.stat().st_size}" for path in files]
-        text = json.dumps([config.model_dump(mode="json"), names])
+        text = json.dumps([config.model_dump(mode="json", exclude={"device"}), names])
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = out.with_name(out.name + ".parts")
         self.codebook = self.folder / f"codebook-{self.fingerprint}.safetensors"
         self.decoder = self.folder / f"decoder-{self.fingerprint}.pt"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.corpus = self.folder / "corpus"
+        self.corpus.mkdir(parents=True, exist_ok=True)
 
     def remove(self) -> None:
         shutil.rmtree(self.folder)
@@ -133,12 +136,14 @@ def _fit_codebook(
 def _k_means(corpus: Corpus, config: CodecTrainingConfig, progress: Progress) -> tuple[Codebook, tuple[float, ...]]:
     """Everything is rounded as the file will hold it, before anything is built on it."""
     rng = np.random.default_rng([config.seed, 1])
-    sample = corpus.draw(config.codebook_points, FRAMES_PER_CODE, config.corpus.voice_share, rng)
-    few = sample[:: max(1, len(sample) // 100_000)].reshape(-1, BANDS)
+    share = config.corpus.voice_share
+    few = corpus.draw(min(config.codebook_points, 50_000), FRAMES_PER_CODE, share, rng).reshape(-1, BANDS)
     amplitude = books.equalising_amplitude(few)
     mean, components = (_rounded(part) for part in books.principal_components(books.features(few, amplitude)))
     book = Codebook(amplitude, mean, components, torch.empty(0))
-    points = torch.cat([book.points(block.reshape(-1, BANDS)) for block in torch.split(sample, 8192)])
+    sizes = [min(8192, config.codebook_points - start) for start in range(0, config.codebook_points, 8192)]
+    blocks = [book.points(corpus.draw(size, FRAMES_PER_CODE, share, rng).reshape(-1, BANDS)) for size in sizes]
+    points = torch.cat(blocks).to(config.device)
     generator = torch.Generator().manual_seed(config.seed)
     centres = books.first_centres(points, config.codebook_size, generator)
     errors = []
@@ -147,19 +152,20 @@ def _k_means(corpus: Corpus, config: CodecTrainingConfig, progress: Progress) ->
         errors.append(error)
         logger.info("codebook pass %d: mean squared distance %.3f", index + 1, error)
         progress("codebook", (index + 1) / config.codebook_passes)
-    return Codebook(amplitude, mean, components, _rounded(centres)), tuple(errors)
+    return Codebook(amplitude, mean, components, _rounded(centres.cpu())), tuple(errors)
 
 
 def _fit_decoder(
     corpus: Corpus, codebook: Codebook, config: CodecTrainingConfig, parts: _Parts, progress: Progress
 ) -> tuple[Decoder, list[float]]:
     torch.manual_seed(config.seed)
-    decoder = Decoder(codebook.centres)
+    decoder = Decoder(codebook.centres).to(config.device)
+    near = codebook.to(config.device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=config.learning_rate, betas=(0.8, 0.99), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
     losses: list[float] = []
     if parts.decoder.exists():
-        state = torch.load(parts.decoder, weights_only=True)
+        state = torch.load(parts.decoder, weights_only=True, map_location=config.device)
         decoder.load_state_dict(state["decoder"])
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
@@ -167,9 +173,9 @@ def _fit_decoder(
     else:
         rows = corpus.draw(20_000, FRAMES_PER_CODE, config.corpus.voice_share, np.random.default_rng([config.seed, 2]))
         codes = codebook.codes(rows.reshape(-1, BANDS))
-        decoder.fit_linear(codebook.centres[codes], code_rows(rows))
+        decoder.fit_linear(codebook.centres[codes].to(config.device), code_rows(rows).to(config.device))
     for step in range(len(losses), config.decoder_steps):
-        losses.append(_step(decoder, optimizer, corpus, codebook, config, step))
+        losses.append(_step(decoder, optimizer, corpus, near, config, step))
         schedule.step()
         progress("decoder", (step + 1) / config.decoder_steps)
         if (step + 1) % config.checkpoint_every == 0:
@@ -178,7 +184,7 @@ def _fit_decoder(
             rest = {"schedule": schedule.state_dict(), "losses": losses}
             torch.save(state | rest, parts.decoder.with_suffix(".tmp"))
             parts.decoder.with_suffix(".tmp").replace(parts.decoder)
-    return decoder, losses
+    return decoder.cpu(), losses
 
 
 def _step(
@@ -191,7 +197,7 @@ def _step(
 ) -> float:
     rng = np.random.default_rng([config.seed, 3, step])
     frames = FRAMES_PER_CODE * config.crop_codes
-    target = corpus.draw(config.batch_size, frames, config.corpus.voice_share, rng)
+    target = corpus.draw(config.batch_size, frames, config.corpus.voice_share, rng).to(config.device)
     codes = codebook.codes(target.reshape(-1, BANDS)).reshape(config.batch_size, config.crop_codes)
     loss, l1 = losses_of(decoder(codes), target)
     optimizer.zero_grad(set_to_none=True)
@@ -202,15 +208,24 @@ def _step(
 
 
 def losses_of(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The training loss (L1 + half that of the frame difference + 3 x the error of mel^0.5) and its L1, nats.
+    """The training loss (L1 + half that of the frame difference + 3 x the error of mel^0.5 + a quarter of the error of
+    each frame's level + half that of the harmonics) and its L1, nats.
 
-    The last term keeps the level, which L1 alone lowers to the median; its weight moves no other figure (notes/codec.md
-    2.5).
+    The third and fourth keep the level, which L1 alone lowers to the median; the weight of the third moves no other
+    figure (notes/codec.md 2.5).
     """
     l1 = F.l1_loss(output, target)
     change = F.l1_loss(output.diff(dim=1), target.diff(dim=1))
     peaks = F.mse_loss((0.5 * output).exp(), (0.5 * target).exp())
-    return l1 + 0.5 * change + 3.0 * peaks, l1.detach()
+    level = F.l1_loss(_level(output), _level(target))
+    fine = books.fine_structure()[:, : books.SHARP_BANDS].to(output.device)
+    sharp = F.l1_loss(output @ fine, target @ fine)
+    return l1 + 0.5 * change + 3.0 * peaks + 0.25 * level + 0.5 * sharp, l1.detach()
+
+
+def _level(log_mels: Tensor) -> Tensor:
+    """Half the logarithm of each frame's energy, nats."""
+    return torch.logsumexp(2 * log_mels, dim=-1) / 2
 
 
 def _rate(step: int, config: CodecTrainingConfig) -> float:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.codec.mel import HOP, N_FFT, heard_mel, linear_magnitude, mel_corrected
+from pipeline.codec.mel import HOP, N_FFT, absolute, heard_mel, linear_magnitude, mel_corrected
 
 ITERATIONS = 16  # 32 measured as 0.02 nats better, and half as fast (weights/README.md)
 FIXED_ITERATIONS = 4  # the first ones, for whose phases the magnitude stands still; 10 is measured as no better
@@ -45,11 +45,11 @@ def _griffin_lim(mel: Tensor, phases: Tensor, iterations: int) -> Tensor:
     before = torch.zeros_like(turn)
     for iteration in range(iterations):
         now = _spectrum(_wave(magnitude * turn, overlap))
-        turn = now - before * (MOMENTUM / (1 + MOMENTUM))
-        turn = turn / turn.abs().clamp_min(1e-9)
+        turn = torch.sub(now, before, alpha=MOMENTUM / (1 + MOMENTUM))
+        turn *= absolute(turn).clamp_min_(1e-9).reciprocal_()
         before = now
         if iteration >= FIXED_ITERATIONS:
-            magnitude = mel_corrected(now.abs(), mel)
+            magnitude = mel_corrected(absolute(now), mel)
     start = (N_FFT - HOP) // 2 + EDGE * HOP
     samples = _wave(magnitude * turn, overlap)
     return samples[start : start + HOP * (len(mel) - 2 * EDGE)]

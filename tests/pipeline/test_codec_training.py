@@ -27,7 +27,7 @@ from pipeline.types import Audio
 
 SMALL = CodecTrainingConfig(
     seed=3,
-    corpus=CorpusConfig(voice_shifts=(0.0, 2.0), music_shifts=(0.0,)),
+    corpus=CorpusConfig(voice_copies=1, music_copies=0),
     codebook_size=256,
     codebook_points=1000,
     codebook_passes=1,
@@ -60,6 +60,16 @@ def test_nearest_is_the_nearest() -> None:
     assert torch.allclose(error, distance.min(dim=1).values.square(), atol=1e-4)
 
 
+def test_the_narrowed_search_finds_nearly_every_nearest_centre() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, centres = torch.randn((4000, 8), generator=generator), torch.randn((8000, 8), generator=generator)
+    exact, exact_error = books.nearest(points, centres)
+    index, error = books.nearest_among_neighbours(points, centres, generator)
+    assert float((index == exact).float().mean()) > 0.9
+    assert float(error.mean()) == pytest.approx(float(exact_error.mean()), rel=0.02)
+    assert torch.allclose(error, (points - centres[index]).square().sum(dim=1), atol=1e-3)
+
+
 def test_k_means_never_gets_worse_and_fills_every_centre() -> None:
     generator = torch.Generator().manual_seed(0)
     points = torch.randn((2000, 4), generator=generator)
@@ -77,7 +87,7 @@ def test_components_are_orthonormal_and_ordered() -> None:
     rows = torch.randn((3000, 100), generator=generator) * torch.linspace(5, 0.1, 100) + 3
     mean, components = books.principal_components(rows)
     assert torch.allclose(mean, rows.mean(dim=0))
-    assert torch.allclose(components.T @ components, torch.eye(64), atol=1e-4)
+    assert torch.allclose(components.T @ components, torch.eye(96), atol=1e-4)
     spread = ((rows - mean) @ components).var(dim=0)
     assert bool((spread.diff() <= 1e-3).all())
 
@@ -89,18 +99,37 @@ def test_both_halves_of_the_feature_weigh_the_same() -> None:
     assert float(variance[:400].sum()) == pytest.approx(float(variance[400:].sum()), rel=1e-3)
 
 
-def test_corpus_reads_voices_and_music_and_names_what_it_skips(files: list[Path]) -> None:
-    corpus = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None)
+def test_sharpening_is_blind_to_level_and_sees_harmonics() -> None:
+    fine = books.fine_structure()
+    assert torch.allclose(torch.full((1, 100), 3.0) @ fine, torch.zeros(1, 100), atol=1e-5)
+    slope = torch.linspace(0, 5, 100)[None] @ fine
+    assert float(slope[:, 3:-3].abs().max()) < 1e-5
+    comb = (torch.arange(100) % 4 == 0).float()[None]
+    assert float((comb @ fine)[0, 20]) > 0.6
+    plain, sharp = (books.features(comb.expand(4, 100), 1.0, sharpness) for sharpness in (0.0, 2.0))
+    assert float(sharp[0, 20]) > 2 * float(plain[0, 20])
+    assert torch.equal(plain[:, 60:100], sharp[:, 60:100])  # above 3 kHz nothing changes
+    assert torch.equal(plain[:, 400:], sharp[:, 400:])
+
+
+def test_corpus_reads_voices_and_music_and_names_what_it_skips(files: list[Path], tmp_path: Path) -> None:
+    corpus = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None, cache=tmp_path)
     assert [clip.voice for clip in corpus.clips] == [False, False, True, True]
     assert corpus.seconds == pytest.approx(18.0)
     assert len(corpus.skipped) == 1
     assert "notes.wav" in corpus.skipped[0]
-    plain, raised = (len(clip.log_mel) for clip in corpus.clips[2:])
-    assert raised == pytest.approx(plain / 2 ** (2 / 12), abs=8)
+    plain, shifted = (len(clip.log_mel) for clip in corpus.clips[2:])
+    semitones = 12 * np.log2(plain / shifted)
+    assert 0.01 < abs(semitones) <= 4.5
+    again = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None, cache=tmp_path)
+    assert all(
+        torch.equal(*pair) for pair in zip(*[[c.log_mel for c in x.clips] for x in (corpus, again)], strict=True)
+    )
+    assert again.seconds == corpus.seconds
 
 
-def test_draws_repeat_and_keep_the_share_of_voices(files: list[Path]) -> None:
-    corpus = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None)
+def test_draws_repeat_and_keep_the_share_of_voices(files: list[Path], tmp_path: Path) -> None:
+    corpus = read(files, SMALL.corpus, seed=0, progress=lambda phase, done: None, cache=tmp_path)
     first, second = (corpus.draw(10, 32, 0.3, np.random.default_rng(5)) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (10, 32, 100)
