@@ -5,22 +5,23 @@ kept in a cache folder, so that a second run starts at once.
 """
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from pipeline.audio import decode
 from pipeline.detection.stage import Detector
-from pipeline.songs.truth import Truth, read_truth
 from pipeline.structure import spectra
 from pipeline.structure.grid import Grid
 from pipeline.structure.sections import LABELS
 from pipeline.structure.spectra import Spectra
 from pipeline.structure.stage import NOTES
-from pipeline.types import Span
+from pipeline.types import Label, Span
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -28,6 +29,33 @@ Progress = Callable[[str, float], None]
 FIRST_HELD_SEED = 500_000  # seeds from here on are for development and test: refused
 BREATH = 0.6  # s; notes closer than this are one stretch of singing
 FLATS = {"Db": "C#", "Eb": "D#", "Gb": "F#", "Ab": "G#", "Bb": "A#"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    start: float  # s
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    start: float  # s
+    end: float
+    label: Label
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What training needs of a `truth.json`; the same in every version of the renderer, unlike `read_truth`'s whole."""
+
+    seed: int
+    kind: str
+    key: str
+    beats: tuple[float, ...]
+    downbeats: tuple[float, ...]
+    sections: tuple[Part, ...]
+    words: tuple[Stretch, ...]
+    speech: tuple[Stretch, ...] = ()  # spoken inside a song
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +77,7 @@ def read(folders: Sequence[Path], cache: Path, detector: Detector, progress: Pro
     cache.mkdir(parents=True, exist_ok=True)
     songs = []
     for done, folder in enumerate(folders):
-        truth = read_truth(folder / "truth.json")
+        truth = TypeAdapter(Told).validate_json((folder / "truth.json").read_bytes())
         if truth.seed >= FIRST_HELD_SEED:
             raise ValueError(f"{folder}: seed {truth.seed} is kept out of training (limit {FIRST_HELD_SEED})")
         if truth.kind == "song":
@@ -78,7 +106,7 @@ def _heard(folder: Path, cache: Path, detector: Detector) -> tuple[Spectra, tupl
         audio = decode(str(folder / "mix.flac"))
         heard = spectra.analyse(audio)
         spans = np.array([(s.start, s.end) for s in detector(audio).vocal_active]).reshape(-1, 2)
-        partial = path.with_suffix(".partial.npz")
+        partial = path.with_suffix(f".{os.getpid()}.npz")
         np.savez(
             partial,
             mel=heard.mel.astype(np.float16),
@@ -92,7 +120,7 @@ def _heard(folder: Path, cache: Path, detector: Detector) -> tuple[Spectra, tupl
         return heard, tuple(Span(float(a), float(b)) for a, b in kept["spans"])
 
 
-def _song(truth: Truth, heard: Spectra, detected: tuple[Span, ...]) -> Song:
+def _song(truth: Told, heard: Spectra, detected: tuple[Span, ...]) -> Song:
     tonic, mode = truth.key.split()
     return Song(
         spectra=heard,
@@ -100,15 +128,15 @@ def _song(truth: Truth, heard: Spectra, detected: tuple[Span, ...]) -> Song:
         sung=_sung(truth),
         beats=np.array(truth.beats),
         downbeats=np.array(truth.downbeats),
-        sections=tuple((s.start, s.end, [str(label) for label in LABELS].index(s.label)) for s in truth.sections),
+        sections=tuple((s.start, s.end, LABELS.index(s.label)) for s in truth.sections),
         tonic=NOTES.index(FLATS.get(tonic, tonic)),
         mode=int(mode == "minor"),
     )
 
 
-def _sung(truth: Truth) -> tuple[Span, ...]:
+def _sung(truth: Told) -> tuple[Span, ...]:
     spans: list[Span] = []
-    for word in sorted(truth.words, key=lambda word: word.start):
+    for word in sorted((*truth.words, *truth.speech), key=lambda word: word.start):
         if spans and word.start - spans[-1].end < BREATH:
             spans[-1] = Span(spans[-1].start, max(spans[-1].end, word.end))
         else:

@@ -20,6 +20,7 @@ TILT, LEVEL, BUMPS = 0.3, 0.2, 0.1  # units of 20 dB, standard deviations: slope
 NEAR = ((-2, 0.25), (2, 0.25), (-1, 0.5), (1, 0.5), (0, 1.0))  # frames off a beat and how much of a beat they are
 EDITED = 0.7  # share of the examples with another form than the song's own
 UNHEARD, DETECTED = 0.15, 0.6  # shares of the examples where the voice is not known, or is what the detection found
+MISCOUNTED = 0.07  # share of the examples whose bars are told to begin on another beat
 NOISE = 0.05  # of the form network's input
 
 
@@ -52,6 +53,8 @@ def form_example(
     if rng.random() < EDITED:
         rows, begins = another_form(labels, boundary, rng)
         grid, labels, boundary = grid.take(rows), labels[rows], begins
+    if grid.per_bar and rng.random() < MISCOUNTED:
+        grid = replace(grid, phase=(grid.phase + int(rng.integers(1, grid.per_bar))) % grid.per_bar)
     turn = int(rng.integers(12))
     notes = np.concatenate([np.roll(half, turn, axis=1) for half in np.split(grid.notes, 2, axis=1)], axis=1)
     columns, likeness = inputs(replace(grid, timbre=grid.timbre + _colour(rng), notes=notes))

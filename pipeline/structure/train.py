@@ -23,17 +23,15 @@ from torch import Tensor, nn
 from pipeline.config import Config
 from pipeline.detection.stage import DetectionConfig
 from pipeline.detection.stage import build as build_detector
-from pipeline.structure import tonality, tracker
+from pipeline.structure import tonality
 from pipeline.structure.corpus import Progress, Song, read, targets
 from pipeline.structure.examples import DETECTED, UNHEARD, beat_example, form_example
 from pipeline.structure.fitting import Fit
 from pipeline.structure.grid import COLUMNS, Grid, lay
 from pipeline.structure.networks import BeatNetwork, FormNetwork
 from pipeline.structure.sections import transition_table
-from pipeline.structure.tcn import activations
 
 logger = logging.getLogger(__name__)
-METRES = (3, 4)
 NO_BEATS = np.zeros(0), np.zeros(0, dtype=np.int64)
 
 
@@ -74,7 +72,7 @@ def train(
     parts = _Parts(out, config, folders)
     songs = read(folders, parts.folder / "songs", build_detector(DetectionConfig()), report)
     beat, beat_loss = fit_beat(songs, parts.path("beat"), config, report)
-    form, form_loss = fit_form(songs, lay_all(beat, songs, report), parts.path("form"), config, report)
+    form, form_loss = fit_form(songs, [lay_all(song) for song in songs], parts.path("form"), config, report)
     weights, bias = fit_key(songs, config)
     forms = [[label for _, _, label in song.sections] for song in songs]
     tensors = {
@@ -144,21 +142,16 @@ class Laid:
     pulseless: Grid
 
 
-def lay_all(network: BeatNetwork, songs: Sequence[Song], progress: Progress) -> list[Laid]:
-    laid = []
-    for done, song in enumerate(songs):
-        metre = tracker.track(*activations(network, song.spectra), METRES)
-        pulse = metre.beats, metre.downbeats
-        laid.append(
-            Laid(
-                lay(song.spectra, *pulse, None),
-                lay(song.spectra, *pulse, song.detected),
-                lay(song.spectra, *pulse, song.sung),
-                lay(song.spectra, *NO_BEATS, song.detected),
-            )
-        )
-        progress("beats of songs", (done + 1) / len(songs))
-    return laid
+def lay_all(song: Song) -> Laid:
+    """Grids on the true beats: the tracker finds nearly all of them, and form doesn't wait for it."""
+    pulse = song.beats, np.flatnonzero(np.isin(song.beats, song.downbeats))
+    heard = song.spectra
+    return Laid(
+        lay(heard, *pulse, None),
+        lay(heard, *pulse, song.detected),
+        lay(heard, *pulse, song.sung),
+        lay(heard, *NO_BEATS, song.detected),
+    )
 
 
 def _form_loss(

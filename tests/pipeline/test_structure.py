@@ -187,13 +187,13 @@ def test_missing_weights_are_named_with_the_remedy(tmp_path):
 
 @pytest.mark.songs
 def test_beats_and_boundaries_of_rendered_songs(extractor, tmp_path):
-    """On 40 such songs: beats .80, downbeats .79, boundaries .72 within 3 s, keys .80."""
+    """`backline bench stages --only structure` measures it on 110 songs; these seeds are none of the trained ones."""
     pytest.importorskip("pretty_midi")
     from pipeline.audio import decode
     from pipeline.songs.render import render_song
 
     beats, bounds = [], []
-    for seed in (3, 8, 12):
+    for seed in (530_003, 530_008, 530_012):
         folder = render_song(seed, tmp_path).folder
         truth = json.loads((folder / "truth.json").read_text())
         found = extractor(decode(str(folder / "mix.flac")))
@@ -203,9 +203,9 @@ def test_beats_and_boundaries_of_rendered_songs(extractor, tmp_path):
         bounds.append(
             mir_eval.segment.detection(true, np.array([(s.start, s.end) for s in found.sections]), window=3.0)[2]
         )
-        assert found.tempo == pytest.approx(truth["tempo"], rel=0.02)
-    assert np.mean(beats) > 0.6
-    assert np.mean(bounds) > 0.5
+        assert found.tempo == pytest.approx(truth["tempo"], rel=0.05)
+    assert np.mean(beats) > 0.9
+    assert np.mean(bounds) > 0.7
 
 
 def test_the_stage_module_imports_nothing_heavy():
