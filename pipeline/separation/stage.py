@@ -14,13 +14,14 @@ from pipeline.backends import load_backend
 from pipeline.config import Config
 from pipeline.types import Audio
 
-VERSION = 1  # part of the stage's key: bump it when the answer of a backend changes
+VERSION = 2  # part of the stage's key: bump it when the answer of a backend changes
 SAMPLE_RATE = 48_000  # Hz, of both stems
 
 
 class SeparationConfig(Config):
     backend: Literal["spleeter", "demucs"] = "spleeter"
     device: Literal["cpu", "cuda"] = "cpu"
+    refine: bool = True  # spleeter: correct its mask with our own small network; `backline bench stages` says what for
     demucs_model: str = "htdemucs"  # Demucs' default; any name or signature that its 4.1 API takes
     demucs_repo: str = ""  # folder with its weights, which are pickles: trust them; empty = the hub
     demucs_overlap: float = 0.25  # part of a segment; Demucs' default

@@ -64,8 +64,8 @@ def test_patches_cover_every_frame_once(frames: int) -> None:
 class _OpenMask(SpleeterSeparator):
     """Lets everything through, so that only framing, patching and cross-fading are left."""
 
-    def _mask(self, magnitudes: Tensor) -> Tensor:
-        return torch.ones_like(magnitudes)
+    def mask(self, spectra: Tensor) -> Tensor:
+        return torch.ones(spectra.shape)
 
 
 @pytest.mark.parametrize("length", [1, 1023, 44_100, 30 * 44_100 + 17])
@@ -115,7 +115,12 @@ def test_threads_and_repetition_change_nothing(separator: Separator) -> None:
 
 
 def test_the_record_is_complete(separator: Separator) -> None:
-    assert (separator.name, separator.backend, separator.licence) == ("separation", "spleeter", "MIT")
+    plain = build(SeparationConfig(refine=False))
+    assert (plain.name, plain.backend, plain.licence) == ("separation", "spleeter", "MIT")
+    assert (separator.name, separator.backend) == ("separation", "spleeter+refiner")
+    assert "MIT" in separator.licence
+    assert "CC-BY-SA" in separator.licence
+    assert len({plain.weights_sha256, separator.weights_sha256}) == 2
     assert len(separator.weights_sha256) == 64
 
 

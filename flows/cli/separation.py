@@ -1,0 +1,52 @@
+"""`backline separation`: train the embedded separator's refiner."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from flows.cli.console import out
+
+commands = typer.Typer(help="Train the embedded separator's refiner.", no_args_is_help=True)
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+
+@commands.callback()
+def group() -> None:
+    """Train the small network that corrects Spleeter's mask."""
+
+
+@commands.command()
+def train(
+    songs: Annotated[Path, typer.Option(help="Folder of rendered songs: one folder each, with their true stems.")],
+    music: Annotated[list[Path], typer.Option(help="Folder of music without voices; may be given several times.")],
+    speech: Annotated[list[Path], typer.Option(help="Folder of speech; may be given several times.")],
+    out_: Annotated[Path, typer.Option("--out", help="The weights file to write (.safetensors).")],
+    examples: Annotated[int, typer.Option(min=1, help="Remixes of 12 s.")] = 160,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 24 s; about half a CPU second each.")] = 800,
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from [default: none, from scratch].")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same files, seed, examples and steps, same weights.")] = 0,
+) -> None:
+    """Train on remixes of known voices and bands; cut off, the same command goes on where it was.
+
+    Example: backline separation train --songs runs/songs --music ~/bands --speech ~/speech --out refiner.safetensors
+    """
+    from pipeline.separation.train_refiner import RefinerTrainingConfig, train_refiner
+
+    folders = sorted(path.parent for path in songs.glob("*/vocal.flac"))
+    config = RefinerTrainingConfig(seed=seed, examples=examples, steps=steps)
+    with tqdm(total=100, unit="%", disable=None) as bar:
+
+        def show(phase: str, share: float) -> None:
+            bar.set_description(phase)
+            bar.update(100 * share - bar.n)
+
+        losses = train_refiner(folders, _files(music), _files(speech), out_, config, show, start)
+    reached = -float(np.mean(losses[-50:]))
+    out.print(f"{out_}: {len(folders)} songs, SDR of the last steps {reached:.1f} dB on what it learnt from.")
+
+
+def _files(folders: list[Path]) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
