@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from making_samples import make_sample
 
@@ -59,6 +59,7 @@ ages = st.floats(-30 * DAY, 30 * DAY)  # of files, by a clock that was put back 
 def test_what_is_committed_stays_whatever_the_clock_says_and_leftovers_go_with_the_lease(
     template, tmp_path_factory, committed, left, lease
 ):
+    assume(all(abs(lease * 3600 - age) > 600 for age in left.values()))  # the test itself takes a while
     root = shutil.copytree(template, tmp_path_factory.mktemp("root"), dirs_exist_ok=True)
     before, now = contents(root), time.time()
     for path in root.rglob("*"):
