@@ -1,8 +1,8 @@
 """Texts that describe the renderer's styles, for testing retrieval: written before anything was trained or measured.
 
 Conventions: what a listener might type; none is a training text (`pipeline.conditioning.phrases`), and none was changed
-after a measurement. `NAMED` texts say what the genre is called, `DESCRIBED` ones never do. `FIVE` are the styles of the
-bar.
+after a measurement. `NAMED` texts say what the genre is called, `DESCRIBED` ones mostly don't. `FIVE` are the styles of
+the issue's bar.
 """
 
 from collections.abc import Mapping

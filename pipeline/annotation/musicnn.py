@@ -1,16 +1,27 @@
-"""Annotation with musicnn: tags of two taggers -> one sentence of style, instruments and mood.
+"""Annotation: what musicnn's two taggers and our head of words hear -> one sentence of style, instruments and mood.
+
+The head (`pipeline.encoders.words`) knows the renderer's styles and families of instruments, the taggers a hundred tags
+of real music; the head speaks where it is sure, then the taggers where they are. Nobody sure, nothing said: a sentence
+may lack its style, its instruments or its mood.
 
 Conventions: a tag's probability is its mean over the song's windows, the higher of the two taggers' where both know it.
-Tags about voices, tempo and decades never enter the sentence. No lyrics are heard.
+Words about voices, tempo and decades never enter the sentence. No lyrics are heard.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+
+import numpy as np
 
 from pipeline.annotation.stage import Annotation, AnnotationConfig
 from pipeline.annotation.text import clean_text
-from pipeline.encoders.musicnn import MusiCNN
+from pipeline.encoders.listener import Heard, Listener
+from pipeline.encoders.words import LICENCE, Words
 from pipeline.types import Audio
+
+Likely = Sequence[tuple[str, float]]
+"""Words with their probabilities, likeliest first."""
 
 # tag of the taggers -> the word in the sentence
 STYLES: Mapping[str, str] = {
@@ -34,56 +45,95 @@ MOODS: Mapping[str, str] = {
     "chillout": "relaxed", "chill": "relaxed", "Mellow": "mellow", "party": "festive", "sexy": "sensual",
     "catchy": "catchy", "sad": "sad", "happy": "happy",
 }  # fmt: skip
+# word of the head -> the word in the sentence, where it is another
+HEAD_WORDS: Mapping[str, str] = {"bossa": "bossa nova", "synth lead": "synthesizer", "synth pad": "synthesizer pads"}
+# a tagger's word that says less than one of these, which the head may have said
+COARSE: Mapping[str, tuple[str, ...]] = {
+    "guitar": ("acoustic guitar", "electric guitar", "distorted guitar"),
+    "synthesizer": ("synthesizer pads", "synth bass"),
+    "violin": ("strings",),
+    "cello": ("strings",),
+    "flute": ("woodwinds",),
+}
 
 
 class TagAnnotator:
-    """The embedded backend."""
+    """The embedded backend. `BackendUnavailable` where musicnn's package or the head's weights are missing."""
 
     name, backend = "annotation", "musicnn"
 
     def __init__(self, config: AnnotationConfig) -> None:
         self.config = config
-        self._taggers = (MusiCNN("MTT_musicnn"), MusiCNN("MSD_musicnn"))
-        self.licence = MusiCNN.licence
-        self.weights_sha256 = hashlib.sha256("".join(t.weights_sha256 for t in self._taggers).encode()).hexdigest()
+        self._listener, self._words = Listener(), Words()
+        self.licence = f"{self._listener.licence} (musicnn), {LICENCE} (words)"
+        hashes = self._listener.weights_sha256 + self._words.weights_sha256
+        self.weights_sha256 = hashlib.sha256(hashes.encode()).hexdigest()
 
     def __call__(self, audio: Audio, given_text: str = "") -> Annotation:
-        """One or two captions: what cleaning leaves of the given text, then the sentence of the tags."""
-        tags = self._tags(audio)
-        given, sentence = clean_text(given_text), self._sentence(tags)
-        captions = (given, sentence) if given else (sentence,)
-        heard = sorted(tags, key=lambda tag: (-tags[tag], tag))
-        return Annotation(captions, tuple(tag for tag in heard if tags[tag] >= self.config.threshold), lyrics="")
+        """One or two captions: what cleaning leaves of the given text, then the sentence of what is heard."""
+        annotation = self.describe(self._listener(audio))
+        given = clean_text(given_text)
+        return Annotation((given, *annotation.captions), annotation.tags, lyrics="") if given else annotation
 
-    def _tags(self, audio: Audio) -> dict[str, float]:
+    def describe(self, heard: Heard) -> Annotation:
+        """The annotation of what the taggers heard: one caption."""
+        c, tags = self.config, self._tags(heard)
+        styles, instruments = self._head(heard)
+        sentence = compose(
+            pick(chain(styles, _known(tags, STYLES, c.threshold)), c.max_styles),
+            pick(chain(instruments, _known(tags, INSTRUMENTS, c.threshold)), c.max_instruments),
+            pick(_known(tags, MOODS, c.threshold), c.max_moods),
+        )
+        words = {**{tag: p for tag, p in tags.items() if p >= c.threshold}, **dict(styles), **dict(instruments)}
+        return Annotation((sentence,), tuple(sorted(words, key=lambda word: (-words[word], word))), lyrics="")
+
+    def _head(self, heard: Heard) -> tuple[Likely, Likely]:
+        """Styles and instruments that the head is sure of, likeliest first."""
+        guess, head, c = self._words(heard), self._words.head, self.config
+        styles = zip(head.styles, guess.styles.tolist(), strict=True)
+        instruments = zip(head.instruments, guess.instruments.tolist(), strict=True)
+        return _sure(styles, c.style_threshold), _sure(instruments, c.instrument_threshold)
+
+    def _tags(self, heard: Heard) -> dict[str, float]:
         tags: dict[str, float] = {}
-        for tagger in self._taggers:
-            for label, probability in zip(tagger.labels, tagger(audio).tags.mean(axis=0), strict=True):
-                tags[label] = max(tags.get(label, 0.0), float(probability))
+        for label, probability in zip(self._listener.labels, np.mean(heard.tags, axis=0).tolist(), strict=True):
+            tags[label] = max(tags.get(label, 0.0), probability)
         return tags
 
-    def _sentence(self, tags: Mapping[str, float]) -> str:
-        c = self.config
-        styles = pick(tags, STYLES, c.max_styles, c.threshold)
-        instruments = pick(tags, INSTRUMENTS, c.max_instruments, c.threshold)
-        moods = pick(tags, MOODS, c.max_moods, c.threshold)
-        return f"{_noun(styles, 'track')} with {_list(instruments)}, in {_noun(moods, 'mood').lower()}."
+
+def _sure(words: Iterable[tuple[str, float]], threshold: float) -> Likely:
+    found = [(HEAD_WORDS.get(word, word), p) for word, p in words if p >= threshold]
+    return sorted(found, key=lambda item: (-item[1], item[0]))
 
 
-def pick(tags: Mapping[str, float], words: Mapping[str, str], count: int, threshold: float) -> tuple[str, ...]:
-    """Up to `count` different words of one group whose tags reach the threshold, likeliest first; always the first."""
-    ranked = sorted((tag for tag in words if tag in tags), key=lambda tag: (-tags[tag], tag))
-    likely = [words[tag] for i, tag in enumerate(ranked) if i == 0 or tags[tag] >= threshold]
-    return tuple(dict.fromkeys(likely))[:count]
+def _known(tags: Mapping[str, float], words: Mapping[str, str], threshold: float) -> Likely:
+    """What the taggers' tags of one group say, from the threshold on."""
+    return _sure(((words[tag], tags[tag]) for tag in words if tag in tags), threshold)
+
+
+def pick(words: Iterable[tuple[str, float]], count: int) -> tuple[str, ...]:
+    """Up to `count` different words in the order given; one that says less than an earlier one is left out."""
+    kept: list[str] = []
+    for word, _ in words:
+        if word not in kept and not set(COARSE.get(word, ())) & set(kept):
+            kept.append(word)
+    return tuple(kept[:count])
+
+
+def compose(styles: Sequence[str], instruments: Sequence[str], moods: Sequence[str]) -> str:
+    """ "A rock and pop track with guitar and drums, in a sad mood." of what is known; "A track." of nothing."""
+    sentence = f"{_article(styles)} {_list(styles)} track" if styles else "A track"
+    sentence += f" with {_list(instruments)}" if instruments else ""
+    mood = f" in {_article(moods).lower()} {_list(moods)} mood" if moods else ""
+    return f"{sentence}{',' if instruments and moods else ''}{mood}."
 
 
 def _list(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _noun(words: Sequence[str], noun: str) -> str:
-    article = "An" if words[0][0].lower() in "aeiou" or words[0] == "R&B" else "A"
-    return f"{article} {_list(words)} {noun}"
+def _article(words: Sequence[str]) -> str:
+    return "An" if words[0][0].lower() in "aeiou" or words[0] == "R&B" else "A"
 
 
 def build(config: AnnotationConfig) -> TagAnnotator:

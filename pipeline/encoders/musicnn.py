@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import librosa
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from torch import Tensor
 from pipeline.audio import resample
 from pipeline.encoders.tf_checkpoint import load, weights_sha256
 from pipeline.errors import BackendUnavailable
+from pipeline.jit import librosa
 from pipeline.types import Audio
 
 ModelName = Literal["MTT_musicnn", "MSD_musicnn"]

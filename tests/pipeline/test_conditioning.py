@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from pipeline.conditioning.conditioner import Conditioner, ConditioningConfig, build
+from pipeline.conditioning.directions import Directions, WordVectors, load_vectors
 from pipeline.conditioning.embedded import VOICE_TAGS
+from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
 
 RATE = 24_000
@@ -40,6 +42,11 @@ def test_text_and_audio_have_the_one_declared_width_and_norm_1(conditioner):
     assert np.linalg.norm(audio) == pytest.approx(1, abs=1e-5)
 
 
+def test_texts_keep_minilms_own_vectors(conditioner):
+    texts = ["a song with banjo", "", "tax law"]
+    np.testing.assert_array_equal(conditioner.text(texts), conditioner._minilm(texts))
+
+
 def test_the_same_audio_gives_the_same_bytes(conditioner):
     assert conditioner.audio(plucks()).tobytes() == conditioner.audio(plucks()).tobytes()
 
@@ -56,7 +63,7 @@ def test_silence_and_short_audio_have_vectors(conditioner):
 
 
 def test_words_find_their_sound(conditioner):
-    """The claim behind `joint_space`, in its smallest form; rendered songs with style texts are the larger one."""
+    """The claim behind `joint_space`, in its smallest form; `flows.bench.conditioning` measures the larger one."""
     assert conditioner.spec.joint_space
     texts = conditioner.text(["solo acoustic guitar", "electronic techno dance music with beats"])
     sounds = np.stack([conditioner.audio(plucks()), conditioner.audio(kicks())])
@@ -66,14 +73,49 @@ def test_words_find_their_sound(conditioner):
 
 
 def test_tags_about_voices_do_not_count_and_the_others_are_centred(conditioner):
-    vectors = conditioner._tag_vectors
-    labels = [label for tagger in conditioner._taggers for label in tagger.labels]
+    vectors, labels = conditioner._tag_vectors, conditioner._listener.labels
     assert set(labels) >= VOICE_TAGS
     assert {label for label, row in zip(labels, vectors, strict=True) if not row.any()} == VOICE_TAGS
     np.testing.assert_allclose(vectors.sum(axis=0), 0, atol=1e-9)
+
+
+def test_a_style_lies_nearest_to_its_own_name(conditioner):
+    head = conditioner._words.head
+    directions = conditioner._directions.vectors[: len(head.styles)]
+    nearest = (conditioner.text([f"{style} music" for style in head.styles]) @ directions.T).argmax(axis=1)
+    np.testing.assert_array_equal(nearest, np.arange(len(head.styles)))
 
 
 def test_the_record_names_weights_and_licence(conditioner):
     assert conditioner.spec.name == "embedded"
     assert len(conditioner.spec.weights_sha256) == 64
     assert "ISC" in conditioner.spec.licence
+    assert "words" in conditioner.spec.licence
+
+
+def test_directions_are_read_as_they_were_written(tmp_path):
+    vectors = np.eye(384)[:2]
+    path = tmp_path / "directions.safetensors"
+    path.write_bytes(WordVectors(("pop", "organ"), vectors).to_bytes())
+    np.testing.assert_array_equal(load_vectors(path).vectors, vectors)
+    np.testing.assert_array_equal(Directions(("pop", "organ"), path).vectors, vectors)
+
+
+def test_directions_of_other_words_than_the_heads_are_refused(tmp_path):
+    path = tmp_path / "directions.safetensors"
+    path.write_bytes(WordVectors(("pop",), np.eye(384)[:1]).to_bytes())
+    with pytest.raises(BackendUnavailable, match=r"other words than the head: \['rock'\]"):
+        Directions(("pop", "rock"), path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors"])
+def test_a_file_that_holds_no_directions_is_refused(tmp_path, content):
+    path = tmp_path / "directions.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BackendUnavailable, match="holds no directions"):
+        load_vectors(path)
+
+
+def test_as_many_directions_as_words():
+    with pytest.raises(ValueError, match=r"expected \(2, 384\)"):
+        WordVectors(("pop", "rock"), np.zeros((1, 384)))
