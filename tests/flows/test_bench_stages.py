@@ -62,6 +62,11 @@ def test_stages_are_chosen_by_name_in_the_builds_order() -> None:
         chosen(["quality", "guitar"])
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_a_bench(stage: str) -> None:
+    assert all(map(callable, measures(stage, ablation=True)))
+
+
 def test_a_stage_without_a_bench_is_told_before_anything_runs(fake_stage: str) -> None:
     with pytest.raises(BackendUnavailable, match="'nothing' has no bench here"):
         next(run([fake_stage, "nothing"], Material(), lambda stage, done, total: None))
