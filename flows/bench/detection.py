@@ -59,11 +59,17 @@ def measure(material: Material, progress: Progress) -> list[Row]:
     right: dict[Kind, list[bool]] = {
         "song": [found.kind == "song" for _, found in heard],
         "speech": bench.right(_decoded(material.prompts), "speech"),
-        "instrumental": bench.right(_decoded([*_mixes(material.instrumentals), *material.backings]), "instrumental"),
+        "instrumental": bench.right(_decoded(_mixes(material.instrumentals)), "instrumental"),
     }
     podcasts = bench.right(_decoded(_mixes(material.podcasts)), "speech")
-    sung = bench.right(_sung_over(material), "song")
-    spoken = bench.right(_spoken_over(material), "speech")
+    sung: list[bool] = []
+    spoken: list[bool] = []
+    singers = [_read(path) for path in material.singers]
+    for path, talk in zip(material.backings, _talks(material), strict=True):
+        backing = _read(path)
+        right["instrumental"] += bench.right([backing], "instrumental")
+        sung += bench.right((over(singer, backing, 0.0) for singer in singers), "song")
+        spoken += bench.right((over(voice, backing, SPEECH_OVER_MUSIC) for voice in talk), "speech")
     active = [balanced_accuracy(folder, found) for folder, found in heard]
     return _rows(right, {"podcasts": podcasts, "sung": sung, "spoken": spoken}, active, bench.meter.seconds_per_minute)
 
@@ -99,22 +105,17 @@ def over(voice: Audio, backing: Audio, decibel: float) -> Audio:
     return Audio((0.89 * mixed / np.abs(mixed).max())[None].astype(np.float32), voice.sample_rate)
 
 
-def _sung_over(material: Material) -> Iterable[Audio]:
-    return (over(_read(singer), _read(backing), 0.0) for singer in material.singers for backing in material.backings)
-
-
-def _spoken_over(material: Material) -> Iterable[Audio]:
-    """Prompts in a row over each backing, other ones each time."""
-    if not material.prompts:
-        return
+def _talks(material: Material) -> Iterable[list[Audio]]:
+    """For each backing prompts in a row, other ones each time; none where there are no prompts."""
     place = 0
-    for backing in material.backings:
+    for _ in material.backings:
         pieces: list[Samples] = []
-        rate = _read(material.prompts[0]).sample_rate
-        while sum(len(piece) for piece in pieces) < MIX_SECONDS * rate:
-            pieces.append(_read(material.prompts[place % len(material.prompts)]).mono().samples[0])
-            place += 1
-        yield over(resample(Audio(np.concatenate(pieces)[None], rate), 44_100), _read(backing), SPEECH_OVER_MUSIC)
+        rate = 1
+        while material.prompts and sum(map(len, pieces)) < MIX_SECONDS * rate:
+            prompt = _read(material.prompts[place % len(material.prompts)])
+            pieces.append(prompt.mono().samples[0])
+            rate, place = prompt.sample_rate, place + 1
+        yield [resample(Audio(np.concatenate(pieces)[None], rate), 44_100)] if pieces else []
 
 
 def _rows(right: dict[Kind, list[bool]], others: dict[str, list[bool]], active: list[float], speed: float) -> list[Row]:
