@@ -11,7 +11,6 @@ import fcntl
 import itertools
 import os
 from pathlib import Path
-from typing import TextIO
 
 VARIABLE = "NUMBA_CACHE_DIR"
 SLOT = "process-"
@@ -24,16 +23,16 @@ def base_folder() -> Path:
     return chosen.parent if chosen.name.startswith(SLOT) else chosen  # inherited from the process that started us
 
 
-def claim(base: Path) -> tuple[Path, TextIO]:
-    """The first folder below `base` that no living process holds, and the open file that holds it for this one."""
+def claim(base: Path) -> tuple[Path, int]:
+    """The first folder below `base` that no living process holds, and the file descriptor that holds it."""
     for number in itertools.count():
         folder = base / f"{SLOT}{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.close()
+            os.close(lock)
             continue
         return folder, lock
     raise AssertionError("the numbers never end")
