@@ -76,6 +76,13 @@ def test_the_plan_is_large_enough_and_keeps_to_test_seeds() -> None:
     assert all(package.licence for package in plan.packages)
 
 
+def test_what_ships_was_frozen_with_this_renderer_and_plan() -> None:
+    frozen, plan = load_frozen(), load_plan()
+    assert frozen.renderer_version == RENDERER_VERSION
+    assert set(frozen.folders) == {rendered.name_of(job) for job in plan.jobs()}
+    assert len(set(frozen.folders.values())) == len(frozen.folders)
+
+
 def test_what_was_frozen_is_found_again(root: Path, frozen: Frozen) -> None:
     folders = rendered.check(root, PLAN, frozen)
     assert [folder.name for folder in folders.values()] == ["song-10", "song-11", "song-no_chorus-20"]
