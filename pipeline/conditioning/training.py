@@ -2,9 +2,9 @@
 
     python -m pipeline.conditioning.training --songs runs/train --cache runs/heard --out runs/weights
 
-One learns from songs (musicnn's summary of the middle 20.48 s of a band -> style, families of instruments), the other
+One learns from songs (musicnn's summary of 20.48 s of a band or a mix -> style, families of instruments), the other
 from texts (MiniLM's vectors of `pipeline.conditioning.phrases` -> a direction per word). Hearing a song is the slow
-part, a second: it is kept in the cache, so that a run which was cut off goes on.
+part, three seconds: it is kept in the cache, so that a run which was cut off goes on.
 
 Conventions: seeds below 500000 train; the same songs give the same two files.
 """
@@ -13,9 +13,10 @@ import argparse
 import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,13 +35,18 @@ from pipeline.songs.truth import is_current
 from pipeline.types import Audio
 
 logger = logging.getLogger(__name__)
-SECONDS = 20.48  # s of each song, its middle; ConditioningConfig.reference_seconds
+SECONDS = 20.48  # s that are heard at a time; ConditioningConfig.reference_seconds
+STRETCHES: Mapping[str, tuple[tuple[str, float], ...]] = {
+    "instrumental": (("accompaniment", 0.5),),
+    "song": (("mix", 0.5),),
+}
+"""Stem and place of what is heard of a song: the conditioner hears bands, the annotator songs with their singer."""
 SEED_LIMIT = 500_000  # seeds from here on are for tuning and for tests
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What is known of one song, and what was heard of it."""
+    """What is known of one song, and what was heard in one stretch of it."""
 
     style: str
     instruments: tuple[str, ...]  # families without the drums
@@ -76,27 +82,28 @@ def _fit(encoder: MiniLM, about: Sequence[Sequence[str]]) -> NDArray[np.float64]
 
 
 def listen(songs: Sequence[Path], cache: Path) -> list[Example]:
-    """An example per folder of a rendered song; what is in the cache is not heard again."""
+    """Examples of folders of rendered songs, `STRETCHES` of each; what is in the cache is not heard again."""
     cache.mkdir(parents=True, exist_ok=True)
     listener, found = Listener(), []
     for done, folder in enumerate(songs, start=1):
-        kept = cache / f"{folder.name}-{listener.weights_sha256[:8]}.npz"
-        if not kept.is_file():
-            _hear(folder, listener, kept)
-            logger.info("%d of %d heard", done, len(songs))
-        found.append(read_example(kept))
+        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        for stem, place in STRETCHES[truth["kind"]]:
+            kept = cache / f"{folder.name}-{stem}-{round(100 * place)}-{listener.weights_sha256[:8]}.npz"
+            if not kept.is_file():
+                audio = stretch(decode(str(folder / f"{stem}.flac")), SECONDS, place)
+                _keep(kept, listener(audio), truth)
+            found.append(read_example(kept))
+        logger.info("%d of %d heard", done, len(songs))
     return found
 
 
-def _hear(folder: Path, listener: Listener, kept: Path) -> None:
-    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    heard = listener(middle(decode(str(folder / "accompaniment.flac")), SECONDS))
+def _keep(path: Path, heard: Heard, truth: Mapping[str, Any]) -> None:
     programs = [item["program"] for item in truth["instruments"]]
     drums = [item["drums"] for item in truth["instruments"]]
-    partial = kept.with_name(f".{os.getpid()}.{kept.name}")
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
     told = {"tags": heard.tags, "embedding": heard.embedding, "style": truth["style"]}
     np.savez(partial, programs=programs, drums=drums, **told)
-    os.replace(partial, kept)
+    os.replace(partial, path)
 
 
 def read_example(path: Path) -> Example:
@@ -107,10 +114,10 @@ def read_example(path: Path) -> Example:
         return Example(str(kept["style"]), tuple(word for word in words if word != DRUMS), heard)
 
 
-def middle(audio: Audio, seconds: float) -> Audio:
-    """The middle of the audio, all of it where it is shorter."""
+def stretch(audio: Audio, seconds: float, place: float) -> Audio:
+    """So many seconds at a place from 0 (the start) to 1 (the end); all of the audio where it is shorter."""
     length = min(audio.length, to_samples(seconds, audio.sample_rate))
-    start = (audio.length - length) // 2
+    start = round(place * (audio.length - length))
     return Audio(np.ascontiguousarray(audio.samples[:, start : start + length]), audio.sample_rate)
 
 

@@ -86,10 +86,11 @@ def test_a_program_that_general_midi_lacks_is_refused():
         family(128)
 
 
-@pytest.mark.parametrize(("length", "start"), [(10, 0), (30, 5)])
-def test_the_middle(length, start):
+@pytest.mark.parametrize(("length", "place", "start"), [(10, 0.5, 0), (30, 0.5, 5), (30, 0.0, 0), (30, 1.0, 10)])
+def test_a_stretch(length, place, start):
     audio = Audio(np.arange(length, dtype=np.float32)[None], 10)
-    np.testing.assert_array_equal(training.middle(audio, 2.0).samples[0], np.arange(start, start + min(length, 20)))
+    expected = np.arange(start, start + min(length, 20))
+    np.testing.assert_array_equal(training.stretch(audio, 2.0, place).samples[0], expected)
 
 
 def test_what_was_heard_is_kept_and_only_training_seeds_are_taken(tmp_path):
