@@ -40,7 +40,7 @@ class RefinerTrainingConfig(Config):
     crop_frames: int = 256  # 6 s; a multiple of 16
     learning_rate: float = 2e-3  # AdamW, cosine to its twentieth
     checkpoint_every: int = 50  # steps
-    strength: float = 0.6  # part of what was learnt that is kept: with all of it rendered songs gain, real singers lose
+    strength: float = 1.0  # part of what was learnt that is kept; with less the mask is nearer to Spleeter's
 
 
 def train_refiner(
