@@ -13,11 +13,12 @@ from scipy.stats import rankdata
 from flows.bench.material import Material, Progress
 from flows.bench.meter import Meter
 from flows.bench.table import Row, interval
-from pipeline.audio import decode, peak_dbfs
+from pipeline.audio import decode, peak_dbfs, resample
 from pipeline.quality.stage import Quality, QualityConfig, Rater, build
 from pipeline.selection import GateConfig, passes_gate
 from pipeline.songs.faults import RECORDING_FAULTS, STATED, apply_fault
 from pipeline.songs.render import RenderedSong
+from pipeline.songs.score import RATE
 from pipeline.types import Audio
 
 STAGE = "quality"
@@ -139,6 +140,7 @@ def _row(
 
 
 def _middle(audio: Audio) -> Audio:
+    audio = resample(audio, RATE)  # as rendered songs are; mp3 does not take every rate
     length = min(audio.length, round(REAL_SECONDS * audio.sample_rate))
     start = (audio.length - length) // 2
     return Audio(np.ascontiguousarray(audio.samples[:, start : start + length]), audio.sample_rate)
