@@ -6,7 +6,6 @@ Conventions: mel spectrograms, 0 to 12 kHz, dB below the peak of the original; b
 from collections.abc import Iterator
 from pathlib import Path
 
-import librosa
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from pipeline.audio import decode, resample, to_samples
 from pipeline.codec.codec import SAMPLE_RATE, Codec, CodecConfig, build
 from pipeline.codec.mel import SAMPLE_RATE as MEL_RATE
 from pipeline.codec.mel import to_24k
+from pipeline.jit import librosa
 from pipeline.types import Audio
 
 SECONDS = 6.0  # of each picture, from the middle of the file
