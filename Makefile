@@ -1,6 +1,7 @@
 # make demo [LIBRARY=folder]   the whole job, small: songs -> shards -> training -> accompaniment -> report
 # make test                    lint, types, import contracts, tests
 # make test-all                and the slow suites
+# make bench                   every embedded stage against the truth, on the frozen test set (BENCH=folder, 8 GB)
 .ONESHELL:
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
@@ -8,6 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 LIBRARY ?=
 OUT ?= runs/demo
+BENCH ?= runs/bench
 BIN := .venv/bin
 SLOW := slow or crash or songs or browser
 
@@ -18,7 +20,7 @@ SLOW := slow or crash or songs or browser
 	$(BIN)/python -m pip install --no-deps --requirement constraints-no-deps.txt
 	touch $@
 
-.PHONY: demo test test-all fmt lint
+.PHONY: demo test test-all bench fmt lint
 demo: .venv/.installed
 	$(BIN)/backline demo --out '$(OUT)' $(if $(LIBRARY),--library '$(LIBRARY)')
 
@@ -33,6 +35,11 @@ test: lint
 
 test-all: test
 	$(BIN)/pytest -m '$(SLOW)' --timeout=1800
+
+bench: .venv/.installed
+	$(BIN)/backline bench fetch --root '$(BENCH)'
+	$(BIN)/backline bench render --root '$(BENCH)'
+	$(BIN)/backline bench stages --root '$(BENCH)'
 
 fmt: .venv/.installed
 	$(BIN)/ruff check --fix flows pipeline model tests
