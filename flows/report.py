@@ -86,7 +86,7 @@ def _histograms(told: list[tuple[CatalogRow, Rows]], recipe: Recipe) -> Iterator
     rated = [value_of(rows, "quality", Quality) for _, rows in told if _ok(rows, "quality")]
     if not rated:
         return
-    yield Histogram("mean of the five", tuple(q.mean for q in rated), recipe.selection.gate.threshold)
+    yield Histogram("the five together", tuple(q.mean for q in rated), recipe.selection.gate.threshold)
     for name in rated[0].scores:
         yield Histogram(name, tuple(q.scores[name] for q in rated))
 

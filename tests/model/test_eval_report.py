@@ -82,7 +82,7 @@ def data(folder: Path) -> ReportData:
             FunnelStage("catalog", 5, 4, quarantined={"truncated": 1}, seconds=1.5),
             FunnelStage("detection", 4, 2, rejected={"speech": 1}, failed=1, seconds=75.0),
         ),
-        histograms=(Histogram("mean of the five", (2.0, 3.4, 3.6, 4.0), gate=3.5), Histogram("level", (5.0,))),
+        histograms=(Histogram("the five together", (2.0, 3.4, 3.6, 4.0), gate=3.5), Histogram("level", (5.0,))),
         training=tuple(curve),
         results=made_up_results(),
         songs=(SongPanel("song0", "First song", "calm", vocal, generated, truth),),

@@ -124,7 +124,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         items.append(item(f"song{n}", *paths, "calm" if n else ""))
 
     def rate(audio: Audio) -> Quality:
-        names = ("level", "clipping", "bandwidth", "noise", "dynamics")
+        names = ("level", "clipping", "bandwidth", "noise", "hum")
         return Quality({name: 3.0 + min(1.0, audio.duration / 100) for name in names}, 3.05)
 
     cheat = Cheat(answers)
