@@ -11,6 +11,8 @@ nothing added as -28 or less, so that readings below -20 only mean "little". An 
 reads as a leak. What the separator missed altogether leaves no trace in the vocal stem to compare with; for that, the
 detection stage's model listens to the accompaniment. On seven rendered songs it heard singing in 0 to 3 % of the
 accompaniments that separation had improved by 8 dB of SDR, and in 11 to 37 % of those improved by 2 to 5.
+Ten development songs, 20 dB of bleed against 6: both leaks told them apart without an error, in true and in separated
+stems (`backline bench stages --only artifacts`).
 """
 
 from dataclasses import dataclass

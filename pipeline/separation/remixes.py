@@ -3,10 +3,9 @@
 Conventions: an example is one patch of 512 frames (12 s) at 44.1 kHz, stored as float16; the mask that would leave
 the least error is the real part of the vocal's spectrum over the mixture's, [2, T, 1024], and what no such mask can
 reach is kept as power per frame. Half of the voices are rendered ones, half are speech recordings, most of them drawn
-out and transposed: trained on rendered voices alone, the refiner lost 1.6 dB of SDR on real singers where with speech
-it gains 0.4. Speed
-(so pitch and timbre), spectrum and place are drawn; the bands are the song's own, real music or another song's.
-Everything comes from the seed.
+out and transposed: trained on rendered voices alone, the refiner lost 1.6 dB of SDR on real singers; with speech it
+gains 0.4. Speed (so pitch and timbre), spectrum and place are drawn; the bands are the song's own, real music or
+another song's. Everything comes from the seed.
 """
 
 import logging
