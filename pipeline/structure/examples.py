@@ -19,6 +19,7 @@ SHIFT = 4  # mel bands that a sound is moved by at most
 TILT, LEVEL, BUMPS = 0.3, 0.2, 0.1  # units of 20 dB, standard deviations: slope over the bands, level, single bands
 NEAR = ((-2, 0.25), (2, 0.25), (-1, 0.5), (1, 0.5), (0, 1.0))  # frames off a beat and how much of a beat they are
 EDITED = 0.7  # share of the examples with another form than the song's own
+WITHOUT_CHORUS = 0.25  # share of those that have no chorus
 UNHEARD, DETECTED = 0.15, 0.6  # shares of the examples where the voice is not known, or is what the detection found
 MISCOUNTED = 0.07  # share of the examples whose bars are told to begin on another beat
 NOISE = 0.05  # of the form network's input
@@ -68,7 +69,7 @@ def another_form(labels: Indices, boundary: Floats, rng: np.random.Generator) ->
     begins = np.flatnonzero(boundary)
     sections = [np.arange(a, b) for a, b in zip(begins, [*begins[1:], len(labels)], strict=True)]
     kind = rng.random()
-    if kind < 0.15:
+    if kind < WITHOUT_CHORUS:
         sections = [s for s in sections if LABELS[labels[s[0]]] != "chorus"]
     elif kind < 0.5:
         sections = [s for s in sections if rng.random() > 0.15]

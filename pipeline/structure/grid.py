@@ -21,7 +21,7 @@ KERNELS = (4, 8, 16)  # beats on either side that novelty compares
 STACK = 8  # beats that must agree one by one before a passage counts as a repetition
 FAR = 8  # beats; a repetition lies at least this far off
 REPEATS = (1, 2, 4)  # how many of the best repetitions are averaged
-COLUMNS = TIMBRES + FLUXES + 2 + 4 + 3 + 2 * len(KERNELS) + len(REPEATS) + 2
+COLUMNS = TIMBRES + 3 * FLUXES + 2 + 4 + 3 + 2 * len(KERNELS) + len(REPEATS) + 2
 """Width of the network's input."""
 
 
@@ -80,6 +80,9 @@ def inputs(grid: Grid) -> tuple[Array, Array]:
     columns = [
         timbre,
         4 * (grid.flux - grid.flux.mean(axis=0)),
+        # Not centred: a verse is a verse in a song without anything louder.
+        4 * grid.flux,
+        _narrow(grid.timbre, FLUXES) - 2.0,
         *_voice(grid),
         *_places(grid),
         *_novelties(harmony @ harmony.T),

@@ -39,10 +39,10 @@ class StructureTrainingConfig(Config):
     """All lengths are counts, so that the same songs and settings give the same weights."""
 
     seed: int = 0
-    beat_steps: int = 900
+    beat_steps: int = 350
     beat_batch: int = 8  # crops of 30 s
     beat_weights: tuple[float, float] = (2.0, 4.0)  # of frames with a beat and with a downbeat, which are rare
-    form_steps: int = 900
+    form_steps: int = 600
     form_batch: int = 4  # songs
     boundary_weight: float = 3.0  # of beats that begin a section; `sections.BOUNDARY_BIAS` takes it back
     boundary_share: float = 2.0  # of the boundary loss beside the labels'
@@ -207,11 +207,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--songs", type=Path, nargs="+", required=True, help="folders that backline songs render made")
     parser.add_argument("--out", type=Path, required=True, help="the weights file to write (.safetensors)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=900, help="of the beat and of the form network")
+    parser.add_argument("--beat-steps", type=int, default=StructureTrainingConfig().beat_steps)
+    parser.add_argument("--form-steps", type=int, default=StructureTrainingConfig().form_steps)
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     folders = sorted(path.parent for root in given.songs for path in root.glob("song-*/truth.json"))
-    config = StructureTrainingConfig(seed=given.seed, beat_steps=given.steps, form_steps=given.steps)
+    config = StructureTrainingConfig(seed=given.seed, beat_steps=given.beat_steps, form_steps=given.form_steps)
     report = train(folders, given.out, config, lambda phase, done: logger.info("%s: %.0f %%", phase, 100 * done))
     logger.info("%s: %d songs, losses %s and %s", report.weights, report.songs, report.beat_loss, report.form_loss)
 
