@@ -15,12 +15,12 @@ from torch import Tensor
 
 from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
 
-COMPONENTS = 96  # 64 in notes/codec.md section 4; 128 measured as 0.015 better in tune (weights/README.md)
+COMPONENTS = 128  # 64 in notes/codec.md section 4; measured as 0.015 better in tune (weights/README.md)
 LOW_BANDS, LOW_WEIGHT, HIGH_WEIGHT = 45, 1.4, 0.7  # the bands that carry pitch count more; same
 SHARP_BANDS, SHARPNESS = 60, 2.0  # bands below 3 kHz, and how much; weights/README.md
 NEIGHBOURHOOD = (1, 3, 6, 7, 6, 3, 1)  # weights of seven bands; ours
 ROOT = 0.4  # exponent of the amplitude half; same
-ROWS = 256  # points per distance block: a table of 17 MB
+ROWS = 128  # points per distance block: a table of 8 MB
 GROUPS = 128  # of centres, by which training narrows its search: 8 x as fast; ours
 CANDIDATES = 2048  # centres that a point is compared with at least; ours
 
@@ -79,13 +79,15 @@ def _sharpened(sharpness: float) -> Tensor:
 
 def nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Index ``[N]`` of the Euclidean nearest centre and the squared distance ``[N]``; of equal ones the first."""
-    half = (centres * centres).sum(dim=1) / 2
+    # the last row takes half the squared length off, with a 1 in every point: one product, nothing added after it
+    targets = torch.cat([centres, -(centres * centres).sum(dim=1, keepdim=True) / 2], dim=1).T.contiguous()
+    inputs = F.pad(points, (0, 1), value=1.0)
     index = torch.empty(len(points), dtype=torch.int64, device=points.device)
     error = torch.empty(len(points), device=points.device)
     table = torch.empty((ROWS, len(centres)), device=points.device)
     for start in range(0, len(points), ROWS):
         block = points[start : start + ROWS]
-        scores = torch.addmm(-half, block, centres.T, out=table[: len(block)])
+        scores = torch.mm(inputs[start : start + ROWS], targets, out=table[: len(block)])
         best = _largest(scores)
         index[start : start + ROWS] = best
         gain = scores.gather(1, best[:, None])[:, 0]

@@ -15,6 +15,8 @@ FAST_WIDTH, FAST_BLOCKS = 160, 2  # at 100 Hz
 KERNEL = 7
 EXPANSION = 3
 LAYER_SCALE = 0.3
+LIVELINESS = 0.35  # 0.3 measured as +0.08 of flux for 0.005 nats of L1, 0.6 as +0.17 for 0.013 (weights/README.md)
+AROUND = (1, 2, 3, 2, 1)  # weights of five frames; ours
 
 
 class Block(nn.Module):
@@ -74,6 +76,16 @@ class Decoder(nn.Module):
         answer = torch.linalg.solve(gram, inputs.T @ log_mels.double()).float()
         self.linear.weight.copy_(answer[:-1].T)
         self.linear.bias.copy_(answer[-1])
+
+
+def enlivened(log_mels: Tensor) -> Tensor:
+    """Log-mels ``[M, 100]`` whose change in time is raised: a decoder that means the middle of all that a code may be
+    changes too little."""
+    weights = torch.tensor(AROUND, dtype=torch.float32)
+    side = len(AROUND) // 2
+    padded = F.pad(log_mels.T[:, None], (side, side), mode="replicate")
+    around = F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0].T
+    return log_mels + LIVELINESS * (log_mels - around)
 
 
 def _channels_first(rows: Tensor) -> Tensor:

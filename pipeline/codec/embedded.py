@@ -19,7 +19,7 @@ from pipeline.audio import as_stereo, resample
 from pipeline.codec import mel
 from pipeline.codec.codebook import Codebook
 from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, SHIPPED, CodecConfig, CodecSpec, Codes, token_count
-from pipeline.codec.decoder import Decoder
+from pipeline.codec.decoder import Decoder, enlivened
 from pipeline.codec.vocoder import synthesise
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Samples
@@ -52,7 +52,7 @@ class EmbeddedCodec:
     @torch.inference_mode()
     def latents(self, audio: Audio) -> Samples:
         """Continuous latents before quantisation: the points ``[token_count(n), D]`` whose nearest centres `encode`
-        names, float32, with D = 96 in the shipped weights. `ValueError` unless 48 kHz."""
+        names, float32, with D = 128 in the shipped weights. `ValueError` unless 48 kHz."""
         points: Samples = self.codebook.points(self._log_mel(audio)).numpy()
         return points
 
@@ -64,7 +64,7 @@ class EmbeddedCodec:
                 f"codes must be [T] below {len(self.codebook.centres)} with T >= 1, got {codes.dtype} {codes.shape}"
             )
         log_mel = self.decoder(torch.from_numpy(codes.astype(np.int64))[None])[0]
-        samples = synthesise(log_mel.clamp(min=_FLOOR)).numpy()
+        samples = synthesise(enlivened(log_mel).clamp(min=_FLOOR)).numpy()
         audio = resample(Audio(samples[None], mel.SAMPLE_RATE), SAMPLE_RATE)
         assert audio.length == len(codes) * SAMPLES_PER_CODE
         return as_stereo(audio)

@@ -41,18 +41,24 @@ def _griffin_lim(mel: Tensor, phases: Tensor, iterations: int) -> Tensor:
     mel = F.pad(mel.T[None], (EDGE, EDGE), mode="replicate")[0].T
     magnitude = linear_magnitude(mel)
     overlap = _overlap(len(mel))
-    turn = torch.polar(torch.ones_like(magnitude), 2 * torch.pi * phases)
-    before = torch.zeros_like(turn)
+    aim = torch.polar(magnitude, 2 * torch.pi * phases)
+    before = torch.zeros_like(aim)
     for iteration in range(iterations):
-        now = _spectrum(_wave(magnitude * turn, overlap))
+        now = _spectrum(_wave(aim, overlap))
         turn = torch.sub(now, before, alpha=MOMENTUM / (1 + MOMENTUM))
-        turn *= absolute(turn).clamp_min_(1e-9).reciprocal_()
         before = now
         if iteration >= FIXED_ITERATIONS:
             magnitude = mel_corrected(absolute(now), mel)
+        aim = _scaled(turn, magnitude / absolute(turn).clamp_min_(1e-9))
     start = (N_FFT - HOP) // 2 + EDGE * HOP
-    samples = _wave(magnitude * turn, overlap)
+    samples = _wave(aim, overlap)
     return samples[start : start + HOP * (len(mel) - 2 * EDGE)]
+
+
+def _scaled(spectrum: Tensor, factor: Tensor) -> Tensor:
+    """In place, by real numbers, which a product would turn into complex ones first."""
+    torch.view_as_real(spectrum).mul_(factor[..., None])
+    return spectrum
 
 
 def _spectrum(samples: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from pipeline.codec import codebook as books
 from pipeline.codec import train as training
 from pipeline.codec.codec import CodecConfig, build
 from pipeline.codec.corpus import CorpusConfig, read
+from pipeline.codec.decoder import enlivened
 from pipeline.codec.embedded import load
 from pipeline.codec.evaluate import (
     FIGURES,
@@ -87,7 +88,7 @@ def test_components_are_orthonormal_and_ordered() -> None:
     rows = torch.randn((3000, 100), generator=generator) * torch.linspace(5, 0.1, 100) + 3
     mean, components = books.principal_components(rows)
     assert torch.allclose(mean, rows.mean(dim=0))
-    assert torch.allclose(components.T @ components, torch.eye(96), atol=1e-4)
+    assert torch.allclose(components.T @ components, torch.eye(128), atol=1e-4)
     spread = ((rows - mean) @ components).var(dim=0)
     assert bool((spread.diff() <= 1e-3).all())
 
@@ -136,6 +137,15 @@ def test_draws_repeat_and_keep_the_share_of_voices(files: list[Path], tmp_path: 
     voices = torch.cat([clip.log_mel for clip in corpus.clips if clip.voice]).float()
     held = [bool((voices == crop[0]).all(dim=1).any()) for crop in first]
     assert held == [True] * 3 + [False] * 7
+
+
+def test_liveliness_raises_change_and_keeps_what_stands_still() -> None:
+    still = torch.rand((1, 100)).expand(30, 100)
+    assert torch.allclose(enlivened(still), still, atol=1e-5)
+    moving = torch.rand((300, 100), generator=torch.Generator().manual_seed(0))
+    ratio = enlivened(moving).diff(dim=0).abs().mean() / moving.diff(dim=0).abs().mean()
+    assert 1.15 < float(ratio) < 1.35
+    assert float(enlivened(moving).mean()) == pytest.approx(float(moving.mean()), abs=0.01)
 
 
 def test_losses_vanish_for_the_truth_and_l1_is_an_offset() -> None:
