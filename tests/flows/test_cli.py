@@ -12,6 +12,7 @@ COMMANDS = [
     ["songs", "render"],
     ["codec", "train"],
     ["codec", "evaluate"],
+    ["separation", "train"],
     ["bench", "fetch"],
     ["bench", "render"],
     ["bench", "freeze"],
