@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 SHORTEST = 3  # beats; a bar of three
 LABEL_WEIGHT = 0.5  # of a beat's label beside a boundary: neighbouring beats don't judge independently
 BOUNDARY_BIAS = -1.0  # the network was trained with boundaries weighted threefold
+CHORUS_EVIDENCE = 30.0  # nats; of 43 songs of development it flags 6 of 8 without a chorus and 4 of 35 with one
+IMPOSSIBLE = -1e6  # nats
 SILENT = 1.5  # units of 20 dB over the floor: a section whose loudest band stays below is silence (-50 dB)
 
 
@@ -30,7 +32,23 @@ class Opinion:
 
 
 def divide(opinion: Opinion, transitions: Floats) -> list[tuple[int, int, int]]:
-    """(first, last, label) of each section, tiling ``[0, N)``; `transitions` ``[8, 8]`` are log probabilities."""
+    """(first, last, label) of each section, tiling ``[0, N)``; `transitions` ``[8, 8]`` are log probabilities.
+
+    A song has a chorus only where the best division with one beats the best without by `CHORUS_EVIDENCE`.
+    """
+    best, score = _best(opinion, transitions)
+    chorus = LABELS.index("chorus")
+    if all(label != chorus for _, _, label in best):
+        return best
+    labels = opinion.labels.copy()
+    labels[:, chorus] = IMPOSSIBLE
+    plain, plain_score = _best(Opinion(opinion.boundary, labels), transitions)
+    # A short clip has too few beats for all of it.
+    return best if score - plain_score > min(CHORUS_EVIDENCE, len(labels) / 4) else plain
+
+
+def _best(opinion: Opinion, transitions: Floats) -> tuple[list[tuple[int, int, int]], float]:
+    """The division of the highest score, and that score."""
     count = len(opinion.boundary)
     sums = LABEL_WEIGHT * np.concatenate([np.zeros((1, len(LABELS))), np.cumsum(opinion.labels, axis=0)])
     begin = opinion.boundary + BOUNDARY_BIAS
@@ -48,7 +66,7 @@ def divide(opinion: Opinion, transitions: Floats) -> list[tuple[int, int, int]]:
             onward = score[j][:, None] + transitions
             previous[j] = onward.argmax(axis=0)
             enter[j] = onward.max(axis=0) + begin[j]
-    return _trace(int(score[count].argmax()), count, start, previous)
+    return _trace(int(score[count].argmax()), count, start, previous), float(score[count].max())
 
 
 def _trace(label: int, count: int, start: NDArray[np.int64], previous: NDArray[np.int64]) -> list[tuple[int, int, int]]:

@@ -70,6 +70,18 @@ def test_division_follows_boundaries_and_labels():
     assert found == [(0, 8, 0), (8, 24, 1), (24, 32, 3)]
 
 
+def test_a_chorus_that_is_hardly_heard_is_none():
+    begins = np.full(64, -4.0)
+    begins[[0, 16, 32, 48]] = 4.0
+    labels = np.array([1] * 16 + [3] * 16 + [1] * 16 + [3] * 16)
+    sure = opinion(begins, labels)
+    assert [label for _, _, label in sections.divide(sure, EVEN)] == [1, 3, 1, 3]
+    torn = sure.labels.copy()
+    torn[labels == 3] = np.log(0.02)
+    torn[labels == 3, 1], torn[labels == 3, 3] = np.log(0.4), np.log(0.48)
+    assert 3 not in [label for _, _, label in sections.divide(Opinion(begins, torn), EVEN)]
+
+
 def test_the_same_label_twice_is_two_sections_where_a_boundary_is_heard():
     begins = np.full(32, -4.0)
     begins[[0, 16]] = 8.0
@@ -81,8 +93,8 @@ def test_transitions_decide_what_beats_leave_open():
     begins[8] = 6.0
     first = opinion(begins[:8], [0] * 8).labels
     unsure = Opinion(begins, np.vstack([first, np.full((8, 8), np.log(1 / 8))]))
-    table = sections.transition_table([[0, 3, 1]] * 20, smoothing=1.0)
-    assert sections.divide(unsure, table) == [(0, 8, 0), (8, 16, 3)]
+    table = sections.transition_table([[0, 4, 1]] * 20, smoothing=1.0)
+    assert sections.divide(unsure, table) == [(0, 8, 0), (8, 16, 4)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])

@@ -129,5 +129,5 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(songs, tmp_path):
 
 def test_the_command(folders, tmp_path, caplog):
     out = tmp_path / "w.safetensors"
-    trainer.main(["--songs", str(folders[0].parent), "--out", str(out), "--steps", "2"])
+    trainer.main(["--songs", str(folders[0].parent), "--out", str(out), "--beat-steps", "2", "--form-steps", "2"])
     assert out.exists()
