@@ -1,6 +1,5 @@
 """SDR in closed forms, mixtures at 0 dB, and the bench with separators whose answers are known."""
 
-
 import numpy as np
 import pytest
 import soundfile

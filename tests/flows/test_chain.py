@@ -85,7 +85,7 @@ def test_raised_gate_redoes_selection_and_nothing_before_it(
     built: BuildResult, parameters: BuildParameters, root: Path
 ) -> None:
     before = parts(root)
-    raised = with_settings(parameters, "selection.gate.threshold=4.99")
+    raised = with_settings(parameters, "selection.gate.threshold=5")
     with pytest.raises(EmptySplitError, match="train-stage2"):
         build_dataset(raised)
     added = {Path(path).parent.name.rsplit("-", 1)[0] for path in parts(root).keys() - before.keys()}
