@@ -19,8 +19,8 @@ from pipeline.records.schema import SCHEMA_VERSION
 LIMITS = {
     "signal": "Quality scores of the backend `signal` are measurements on a 1-5 scale, not SongEval scores.",
     "spleeter": "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them.",
-    "selfsim": "Section labels of the backend `selfsim` come from repetition and level, not from a trained model.",
-    "musicnn": "Captions of the backend `musicnn` are made from 50 tags.",
+    "tcn": "Section labels of the backend `tcn` were learnt on songs that Backline rendered: on other music, a guess.",
+    "musicnn": "Captions of the backend `musicnn` are made from its tags and a head that knows 22 rendered styles.",
 }
 
 

@@ -26,7 +26,7 @@ from pipeline.records.schema import FilterRecord, VariantRecord
 from pipeline.separation.stage import Stems
 from pipeline.types import Audio, Seconds
 
-NAME, VERSION = "tokenization", 1
+NAME, VERSION = "tokenization", 2
 Filters = tuple[FilterRecord, ...]
 Kind = TypeVar("Kind", np.uint16, np.float16)
 

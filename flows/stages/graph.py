@@ -14,7 +14,7 @@ from flows.stages.context import Context, Rows, value_of
 from pipeline import augmentation, selection, tokenization
 from pipeline.annotation import stage as annotation
 from pipeline.augmentation import plan
-from pipeline.codec.codec import weights_sha256
+from pipeline.codec import codec
 from pipeline.config import Config
 from pipeline.detection import stage as detection
 from pipeline.quality import stage as quality
@@ -32,7 +32,7 @@ class Settings(Config):
 
     sections: Mapping[str, object]
     seed: int | None = None
-    codec_weights: str = ""  # sha256, where the stage makes codes
+    weights: Mapping[str, str] = {}  # section -> sha256, where a recipe may name a weights file
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,14 @@ class Node:
         return Settings(
             sections=sections,
             seed=recipe.seed if self.random else None,
-            codec_weights=weights_sha256(recipe.codec) if "codec" in self.sections else "",
+            weights={name: WEIGHTS[name](recipe) for name in self.sections if name in WEIGHTS},
         )
 
 
+WEIGHTS: Mapping[str, Callable[[Recipe], str]] = {
+    "codec": lambda recipe: codec.weights_sha256(recipe.codec),
+    "structure": lambda recipe: structure.weights_sha256(recipe.structure),
+}
 LISTENING, STEMS, TOKENS = (f"flows.stages.{name}" for name in ("listening", "stems", "tokens"))
 TOKEN_SECTIONS = ("tokenization", "codec", "conditioning", "augmentation.balance")
 NODES = {
