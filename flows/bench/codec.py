@@ -26,7 +26,7 @@ from pipeline.codec.mel import SAMPLES_PER_CODE, to_24k
 from pipeline.types import Audio
 
 RENDERED = 10  # songs whose voice and band are heard, the first of the frozen ones
-THREADS = 2  # issue 3 asks for the speed on two
+THREADS = 2  # what a small machine has
 TIMED_SECONDS = 60.0  # of one clip a group; ours
 NAN = float("nan")
 Figures = Sequence[Mapping[str, float]]
@@ -35,7 +35,7 @@ ALWAYS, NEVER = "", "\0"  # names that every file starts with, and none
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A figure and what issue 3 demands and aims at."""
+    """A figure, what is demanded of it, and what is aimed at."""
 
     measure: str
     figure: str  # one of `FIGURES`

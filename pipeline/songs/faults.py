@@ -33,7 +33,7 @@ RECORDING_FAULTS: Mapping[str, tuple[float, ...]] = MappingProxyType(
 STATED: Mapping[str, float] = MappingProxyType(
     {"clipping": 12.0, "noise": 20.0, "hum": 15.0, "low_pass": 5_000.0, "mp3": 64.0}
 )
-"""The strength of each recording fault that must fall below the quality gate. Ours; mp3 from issue 3."""
+"""The strength of each recording fault that must fall below the quality gate. Ours; mp3 at 64 kbit/s."""
 MP3_RATES = (32_000, 44_100, 48_000)  # Hz: below, LAME writes MPEG-2, whose bit rates end at 160 kbit/s
 MP3_BEST, MP3_WORST = 320.0, 32.0  # kbit/s at libsndfile's compression levels 0 and 1
 HUM_PARTIALS = ((1, 1.0), (2, 0.5), (3, 0.6), (4, 0.2), (5, 0.3), (7, 0.15))  # of the mains frequency, amplitudes; ours

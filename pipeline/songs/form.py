@@ -47,7 +47,7 @@ ENERGY: dict[Label, float] = {
 SWELL: dict[Label, tuple[float, float]] = {
     "pre-chorus": (0.0, 0.3), "intro": (-0.05, 0.25), "outro": (-0.3, 0.05), "bridge": (-0.1, 0.25),
 }  # fmt: skip
-FASTEST = 150.0  # beats a minute, issue 2
+FASTEST = 150.0  # beats a minute, ours
 MINIMUM_BARS = sum(SHORTEST_BARS[label] for label in FORMS[0])
 
 

@@ -32,7 +32,7 @@ from pipeline.songs.truth import Kind, Truth, is_current, read_truth, song_truth
 logger = logging.getLogger(__name__)
 SecondsRange = tuple[float, float]
 Progress = Callable[[int, int], None]
-DEFAULT_SECONDS: SecondsRange = (60.0, 90.0)  # s, issue 2
+DEFAULT_SECONDS: SecondsRange = (60.0, 90.0)  # s, ours
 RING = 1.5  # s after the last bar
 MANIFEST = "manifest.csv"
 COLUMNS = ("path", "split", "artist", "text", "licence", "vocal", "accompaniment")
