@@ -79,7 +79,11 @@ def worker(deployments: dict[str, dict[str, Any]]) -> Iterator[None]:
     )
     yield
     process.terminate()
-    process.wait(60)
+    try:
+        process.wait(120)
+    finally:
+        process.kill()  # a worker that did not stop must not outlive the tests
+        process.wait()
 
 
 @pytest.fixture
