@@ -16,11 +16,22 @@ from flows.stages.context import Context, Rows, value_of
 from flows.stages.tokens import TokenFacts
 from pipeline.records.schema import SCHEMA_VERSION
 
-LIMITS = {
-    "signal": "Quality scores of the backend `signal` are measurements on a 1-5 scale, not SongEval scores.",
-    "spleeter": "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them.",
-    "tcn": "Section labels of the backend `tcn` were learnt on songs that Backline rendered: on other music, a guess.",
-    "musicnn": "Captions of the backend `musicnn` are made from its tags and a head that knows 22 rendered styles.",
+SPLEETER = "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them."
+LIMITS = {  # (stage, backend) -> what whoever trains on the set has to know
+    (
+        "quality",
+        "signal",
+    ): "Quality scores of the backend `signal` are measurements on a 1-5 scale, not SongEval scores.",
+    ("separation", "spleeter"): SPLEETER,
+    ("separation", "spleeter+refiner"): SPLEETER,
+    (
+        "structure",
+        "tcn",
+    ): "Section labels of the backend `tcn` were learnt on songs that Backline rendered: on other music, a guess.",
+    (
+        "annotation",
+        "musicnn",
+    ): "Captions of the backend `musicnn` come from its tags and a head that knows 22 rendered styles.",
 }
 
 
@@ -29,7 +40,7 @@ def card(context: Context, counts: Sequence[StageCount], samples: Mapping[str, i
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # Markdown
     environment.filters["reasons"] = lambda counted: ", ".join(f"{r} {n}" for r, n in sorted(counted.items()))
     songs = [track for track, _ in tracks(context)]
-    used = {backend for count in counts for backend, _, _ in count.backends}
+    used = {(count.stage, backend) for count in counts for backend, _, _ in count.backends}
     template = files("flows").joinpath("data_card.md.jinja").read_text("utf-8")
     return environment.from_string(template).render(
         name=context.recipe.name,
@@ -42,7 +53,7 @@ def card(context: Context, counts: Sequence[StageCount], samples: Mapping[str, i
         licences=Counter(track.licence for track in songs),
         counts=counts,
         agreement=_agreement(context),
-        limits=[line for backend, line in LIMITS.items() if backend in used],
+        limits=[line for which, line in LIMITS.items() if which in used],
     )
 
 

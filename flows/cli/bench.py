@@ -1,15 +1,15 @@
 """`backline bench`: how good every embedded stage is, on a test set that was frozen before anything was tuned."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from tqdm import tqdm
 
 from flows.cli.build import names
 from flows.cli.console import err, out
+from flows.cli.progress import bar
 
 if TYPE_CHECKING:
     from flows.bench.material import Material
@@ -146,15 +146,3 @@ def material_of(root: Path, library: Path | None, songs: int) -> "Material":
     if songs:
         err.print(f"a quick look: only the first {songs} of every kind", soft_wrap=True)
     return material
-
-
-@contextmanager
-def bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar for functions that report (done, total)."""
-    with tqdm(desc=what, unit=unit, disable=None) as progress:
-
-        def show(done: int, total: int) -> None:
-            progress.total = total
-            progress.update(done - progress.n)
-
-        yield show

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
-from flows.cli.bench import DEFAULT_ROOT, bar, material_of
+from flows.cli.bench import DEFAULT_ROOT, material_of
 from flows.cli.console import out
+from flows.cli.folders import audio_files
+from flows.cli.progress import bar, phases
 
 commands = typer.Typer(help="Train and measure the embedded codec.", no_args_is_help=True)
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 @commands.callback()
@@ -38,12 +38,7 @@ def train(
     from pipeline.codec.train import train as train_codec
 
     config = CodecTrainingConfig.for_minutes(minutes, seed=seed, licence=licence, device=device)
-    with tqdm(total=100, unit="%", disable=None) as bar:
-
-        def show(phase: str, share: float) -> None:
-            bar.set_description(phase)
-            bar.update(100 * share - bar.n)
-
+    with phases() as show:
         report = train_codec(audio_files(audio), out_, config, show)
     out.print(
         f"{report.weights}: {report.clips} clips, {report.audio_seconds / 60:.1f} minutes, {report.seconds:.0f} s."
@@ -92,11 +87,3 @@ def voices_and_rest(folder: Path) -> dict[str, tuple[Path, ...]]:
         "voices": tuple(path for path in files if path.name.startswith(start)),
         "music": tuple(path for path in files if not path.name.startswith(start)),
     }
-
-
-def audio_files(folder: Path) -> list[Path]:
-    """Audio files below a folder, in a fixed order."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise typer.BadParameter(f"no {', '.join(SUFFIXES)} file below {folder}")
-    return found

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from tqdm import tqdm
 
 from flows.cli.console import out
+from flows.cli.folders import audio_files
+from flows.cli.progress import phases
 
 commands = typer.Typer(help="Train the embedded separator's refiner.", no_args_is_help=True)
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 
 @commands.callback()
@@ -36,17 +36,10 @@ def train(
     from pipeline.separation.train_refiner import RefinerTrainingConfig, train_refiner
 
     folders = sorted(path.parent for path in songs.glob("*/vocal.flac"))
+    if not folders:
+        raise typer.BadParameter(f"no folder with a vocal.flac below {songs}: make some by backline songs render")
     config = RefinerTrainingConfig(seed=seed, examples=examples, steps=steps)
-    with tqdm(total=100, unit="%", disable=None) as bar:
-
-        def show(phase: str, share: float) -> None:
-            bar.set_description(phase)
-            bar.update(100 * share - bar.n)
-
-        losses = train_refiner(folders, _files(music), _files(speech), out_, config, show, start)
+    with phases() as show:
+        losses = train_refiner(folders, audio_files(*music), audio_files(*speech), out_, config, show, start)
     reached = -float(np.mean(losses[-50:]))
     out.print(f"{out_}: {len(folders)} songs, SDR of the last steps {reached:.1f} dB on what it learnt from.")
-
-
-def _files(folders: list[Path]) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

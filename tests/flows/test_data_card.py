@@ -1,0 +1,34 @@
+"""The card says what whoever trains on the set has to know of each backend that made it."""
+
+from flows.build_dataset import BuildParameters, BuildResult, open_build
+from flows.data_card import LIMITS, card
+from flows.funnel import funnel
+
+
+def test_every_backend_with_known_limits_is_named_under_the_name_that_the_records_give_it(
+    built: BuildResult, parameters: BuildParameters
+) -> None:
+    context = open_build(parameters)
+    counts = funnel(context)
+    used = {(count.stage, backend) for count in counts for backend, _, _ in count.backends}
+    expected = {
+        ("quality", "signal"),
+        ("separation", "spleeter+refiner"),
+        ("structure", "tcn"),
+        ("annotation", "musicnn"),
+    }
+    assert expected == used & LIMITS.keys()
+    text = card(context, counts, {"train-stage1": 2})
+    assert all(LIMITS[which] in text for which in expected)
+
+
+def test_a_backend_that_was_not_used_has_no_line(built: BuildResult, parameters: BuildParameters) -> None:
+    context = open_build(parameters)
+    without = [count for count in funnel(context) if count.stage != "structure"]
+    assert LIMITS["structure", "tcn"] not in card(context, without, {})
+
+
+def test_paths_of_this_machine_are_not_told(built: BuildResult, parameters: BuildParameters) -> None:
+    context = open_build(parameters)
+    assert "/tmp" not in card(context, funnel(context), {})
+    assert parameters.library not in card(context, funnel(context), {})
