@@ -179,7 +179,7 @@ def likelihood_score(held_out: HeldOut, settings: EvaluationSettings) -> Score:
 
 def _quality_label(name: str) -> str:
     score = name.removeprefix("quality_")
-    return "Mean of the five" if score == "mean" else score.replace("_", " ").capitalize()
+    return "The five together" if score == "mean" else score.replace("_", " ").capitalize()
 
 
 def _floors(metric: Metric, songs: Sequence[Systems], settings: EvaluationSettings) -> tuple[Floor, ...]:

@@ -174,7 +174,7 @@ def test_scores_have_counts_intervals_and_speeds(ran: Ran) -> None:
     assert interval.low <= found.score("onset_f1").value <= interval.high
     assert found.score("rtf_generation").value == pytest.approx(0.2 / (LENGTH / SAMPLE_RATE))
     assert set(found.phases) == {"encode", "denoise", "decode", "total"}
-    assert found.score("quality_mean").label == "Mean of the five"
+    assert found.score("quality_mean").label == "The five together"
     assert [(f.name, f.verdict) for f in found.score("nll").floors] == [("uniform", "beats"), ("unigram", "beats")]
 
 
