@@ -16,7 +16,7 @@ SLOW := slow or crash or songs or browser
 .venv/.installed: pyproject.toml constraints.txt constraints-no-deps.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1,<26.2'
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[songs,s3]' --group dev
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[songs,s3,ray]' --group dev
 	$(BIN)/python -m pip install --no-deps --requirement constraints-no-deps.txt
 	touch $@
 
