@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from flows.cli import bench, build, codec, demo, model, separation, serve, songs, upkeep
+from flows.cli import bench, build, codec, conditioning, demo, model, separation, serve, songs, structure, upkeep
 from flows.cli.console import err
 from flows.environment import prepare
 from pipeline.errors import PipelineError
@@ -21,6 +21,8 @@ commands = typer.Typer(
 commands.add_typer(songs.commands, name="songs")
 commands.add_typer(codec.commands, name="codec")
 commands.add_typer(separation.commands, name="separation")
+commands.add_typer(structure.commands, name="structure")
+commands.add_typer(conditioning.commands, name="conditioning")
 commands.add_typer(bench.commands, name="bench")
 for group in (build, upkeep, model, serve, demo):
     for command in group.commands.registered_commands:

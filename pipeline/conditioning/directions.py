@@ -66,5 +66,5 @@ def load_vectors(path: Path) -> WordVectors:
             words = tuple(json.loads((file.metadata() or {})["words"]))
             return WordVectors(words, file.get_tensor("vectors").astype(np.float64))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        remedy = "reinstall backline, or train it with python -m pipeline.conditioning.training"
+        remedy = "reinstall backline, or train it with backline conditioning train"
         raise BackendUnavailable(f"{path} holds no directions: {error}; {remedy}") from error

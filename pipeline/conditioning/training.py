@@ -1,6 +1,4 @@
-"""Train the head of words and their directions on songs that Backline rendered.
-
-    python -m pipeline.conditioning.training --songs runs/train --cache runs/heard --out runs/weights
+"""Train the head of words and their directions on songs that Backline rendered (`backline conditioning train`).
 
 One learns from songs (musicnn's summary of 20.48 s of a band or a mix -> style, families of instruments), the other
 from texts (MiniLM's vectors of `pipeline.conditioning.phrases` -> a direction per word). Hearing a song is the slow
@@ -9,17 +7,15 @@ part, three seconds: it is kept in the cache, so that a run which was cut off go
 Conventions: seeds below 500000 train; the same songs give the same two files.
 """
 
-import argparse
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from pipeline.audio import decode, to_samples
@@ -53,12 +49,14 @@ class Example:
     heard: Heard
 
 
-def train(songs: Sequence[Path], cache: Path, out: Path) -> WordHead:
+def train(
+    songs: Sequence[Path], cache: Path, out: Path, progress: Callable[[int, int], None] | None = None
+) -> WordHead:
     """Write ``words.safetensors`` and ``directions.safetensors`` into `out` from folders of rendered songs.
 
     `ValueError` where they hold fewer than two styles.
     """
-    examples = listen(songs, cache)
+    examples = listen(songs, cache, progress or (lambda done, total: None))
     heard = np.stack([example.heard.summary() for example in examples])
     head = fit_head(heard, [example.style for example in examples], [example.instruments for example in examples])
     _write(out / "words.safetensors", head.to_bytes())
@@ -81,7 +79,7 @@ def _fit(encoder: MiniLM, about: Sequence[Sequence[str]]) -> NDArray[np.float64]
     return fit_directions(encoder(texts).astype(np.float64), word, len(about))
 
 
-def listen(songs: Sequence[Path], cache: Path) -> list[Example]:
+def listen(songs: Sequence[Path], cache: Path, progress: Callable[[int, int], None]) -> list[Example]:
     """Examples of folders of rendered songs, `STRETCHES` of each; what is in the cache is not heard again."""
     cache.mkdir(parents=True, exist_ok=True)
     listener, found = Listener(), []
@@ -93,7 +91,7 @@ def listen(songs: Sequence[Path], cache: Path) -> list[Example]:
                 audio = stretch(decode(str(folder / f"{stem}.flac")), SECONDS, place)
                 _keep(kept, listener(audio), truth)
             found.append(read_example(kept))
-        logger.info("%d of %d heard", done, len(songs))
+        progress(done, len(songs))
     return found
 
 
@@ -135,20 +133,3 @@ def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content)
     os.replace(partial, path)
-
-
-def main() -> None:
-    """The command."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--songs", type=Path, nargs="+", required=True, help="folders of rendered songs")
-    parser.add_argument("--cache", type=Path, required=True, help="folder for what was heard")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the two weights files")
-    asked = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    head = train(training_songs(asked.songs), asked.cache, asked.out)
-    logger.info("%d styles, %d instruments", len(head.styles), len(head.instruments))
-
-
-if __name__ == "__main__":
-    main()

@@ -96,5 +96,5 @@ def load_head(path: Path) -> WordHead:
         spread = float(arrays.pop("spread")[0])
         return WordHead(tuple(words["styles"]), tuple(words["instruments"]), spread=spread, **arrays)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        remedy = "reinstall backline, or train it with python -m pipeline.conditioning.training"
+        remedy = "reinstall backline, or train it with backline conditioning train"
         raise BackendUnavailable(f"{path} is not a head of words: {error}; {remedy}") from error

@@ -87,7 +87,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     except (OSError, SafetensorError) as error:
         raise BackendUnavailable(
             f"structure weights {path} can't be read: {error}; set structure.weights, or train them with "
-            "python -m pipeline.structure.train"
+            "backline structure train"
         ) from error
 
 

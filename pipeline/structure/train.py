@@ -1,13 +1,11 @@
-"""Train the structure networks on rendered songs: ``python -m pipeline.structure.train --songs DIR --out FILE``.
+"""Train the structure networks on rendered songs (`backline structure train`).
 
 Conventions: seeded; every phase leaves its result in ``<out>.parts/`` and goes on there after a stop, with the same
 weights at the end; the parts of another run (other settings or songs) are ignored. One thread.
 """
 
-import argparse
 import hashlib
 import json
-import logging
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -31,7 +29,6 @@ from pipeline.structure.grid import COLUMNS, Grid, lay
 from pipeline.structure.networks import BeatNetwork, FormNetwork
 from pipeline.structure.sections import transition_table
 
-logger = logging.getLogger(__name__)
 NO_BEATS = np.zeros(0), np.zeros(0, dtype=np.int64)
 
 
@@ -199,23 +196,3 @@ def fit_key(songs: Sequence[Song], config: StructureTrainingConfig) -> tuple[Ten
 
 def _tenths(losses: Sequence[float]) -> tuple[float, ...]:
     return tuple(float(np.mean(part)) for part in np.array_split(losses, 10) if part.size)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command; progress goes to the log."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.structure.train", description=__doc__)
-    parser.add_argument("--songs", type=Path, nargs="+", required=True, help="folders that backline songs render made")
-    parser.add_argument("--out", type=Path, required=True, help="the weights file to write (.safetensors)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--beat-steps", type=int, default=StructureTrainingConfig().beat_steps)
-    parser.add_argument("--form-steps", type=int, default=StructureTrainingConfig().form_steps)
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    folders = sorted(path.parent for root in given.songs for path in root.glob("song-*/truth.json"))
-    config = StructureTrainingConfig(seed=given.seed, beat_steps=given.beat_steps, form_steps=given.form_steps)
-    report = train(folders, given.out, config, lambda phase, done: logger.info("%s: %.0f %%", phase, 100 * done))
-    logger.info("%s: %d songs, losses %s and %s", report.weights, report.songs, report.beat_loss, report.form_loss)
-
-
-if __name__ == "__main__":
-    main()

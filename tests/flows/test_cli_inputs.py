@@ -1,4 +1,4 @@
-"""Wrong input of `flows.cli` codec, separation and songs (and `folders`): one sentence, before any work."""
+"""Wrong input of the trainers' and the renderer's commands (and `flows.cli.folders`): one sentence, before any work."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import codec, separation, songs
-from flows.cli.folders import audio_files
+from flows.cli import codec, conditioning, separation, songs, structure
+from flows.cli.folders import audio_files, rendered_songs
 
 
 def run(app: typer.Typer, *words: str) -> tuple[int, str]:
@@ -54,3 +54,18 @@ def test_a_fault_of_songs_is_refused_for_other_kinds(tmp_path: Path) -> None:
     assert code == 2
     assert "no_chorus is a fault of songs, not of kind speech" in said
     assert not (tmp_path / "songs").exists()
+
+
+@pytest.mark.parametrize(("app", "more"), [(structure.commands, []), (conditioning.commands, ["--cache", "heard"])])
+def test_trainers_on_rendered_songs_say_how_to_make_some(app: typer.Typer, more: list[str], tmp_path: Path) -> None:
+    code, said = run(app, "train", "--songs", str(tmp_path), "--out", str(tmp_path / "weights"), *more)
+    assert code == 2
+    assert "backline songs render" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rendered_songs_are_found_in_every_folder(tmp_path: Path) -> None:
+    for name in ("b/song-2", "b/song-1", "a/song-9"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "truth.json").touch()
+    assert [path.name for path in rendered_songs(tmp_path / "b", tmp_path / "a")] == ["song-1", "song-2", "song-9"]

@@ -9,7 +9,6 @@ from safetensors import safe_open
 
 from pipeline.detection.stage import DetectionConfig
 from pipeline.detection.stage import build as build_detector
-from pipeline.structure import train as trainer
 from pipeline.structure.corpus import read, targets
 from pipeline.structure.examples import CROP, beat_example, form_example
 from pipeline.structure.fitting import Fit
@@ -125,9 +124,3 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(songs, tmp_path):
             fit(tmp_path / "whole-2.pt", 5)
     resumed = fit(tmp_path / "whole-2.pt", -1)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_the_command(folders, tmp_path, caplog):
-    out = tmp_path / "w.safetensors"
-    trainer.main(["--songs", str(folders[0].parent), "--out", str(out), "--beat-steps", "2", "--form-steps", "2"])
-    assert out.exists()
