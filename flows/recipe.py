@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from flows.rehearsal import Rehearsal
 from model.config import ModelConfig, SamplerConfig, TrainingConfig, TrainRun
 from model.evaluation.settings import EvaluationSettings
 from pipeline.annotation.stage import AnnotationConfig
@@ -30,6 +31,7 @@ from pipeline.structure.stage import StructureConfig
 from pipeline.tokenization import TokenizationConfig
 
 DATASET_RECIPE = "recipe.json"  # the resolved recipe of a build, beside its dataset's manifest
+REHEARSAL = "rehearsal-"  # how the names of rehearsals' datasets begin
 
 
 class LibraryConfig(Config):
@@ -70,6 +72,7 @@ class Recipe(Config):
     training: TrainingConfig
     sampler: SamplerConfig = SamplerConfig()
     evaluation: EvaluationSettings = EvaluationSettings()
+    rehearsal: Rehearsal | None = None  # with it, stand-ins do the work of every stage, under keys of their own
 
     def train_run(self) -> TrainRun:
         """What `model.train` needs of this recipe."""
@@ -102,6 +105,8 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         for part in reversed(path.split(".")):
             nested = {part: nested}
         tree = _merge(tree, nested)
+    if tree.get("rehearsal") is not None:
+        tree["name"] = f"{REHEARSAL}{str(tree.get('name')).removeprefix(REHEARSAL)}"  # a dataset of its own
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:

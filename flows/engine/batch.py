@@ -8,9 +8,9 @@ from math import ceil
 from typing import Protocol
 
 from flows.engine.attempt import Item
-from flows.engine.local import LocalEngine
+from flows.engine.engine import Engine
 from flows.stages.context import Context
-from flows.stages.graph import NODES, gets, in_force
+from flows.stages.graph import NODES, gets, in_force, worker_of
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.files import Place
 from pipeline.records.ledger import Ledger, Row
@@ -100,9 +100,7 @@ class _Keeper:
             self.waiting = []
 
 
-def run_batch(
-    stage: str, context: Context, batch: int, engine: LocalEngine, force: bool, watcher: Watcher
-) -> BatchSummary:
+def run_batch(stage: str, context: Context, batch: int, engine: Engine, force: bool, watcher: Watcher) -> BatchSummary:
     """Run one stage over one batch and commit what is new as it comes; with nothing to do, nothing is written.
 
     Whatever ends the run early, rows that came in before are committed.
@@ -115,7 +113,7 @@ def run_batch(
         keeper = _Keeper(ledger, stage, key, batch, force, watcher, max(LEAST, ceil(len(todo) / PARTS)))
         watcher.start(len(todo))
         try:
-            rows = engine.run(NODES[stage].worker, context, todo, keeper.add)
+            rows = engine.run(worker_of(stage, context.recipe), context, todo, keeper.add)
         finally:
             keeper.commit()
     ids = {item.track.track_id for item in items}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from flows.engine.attempt import Item
 from flows.engine.batch import DONE, BatchSummary, Watcher, left_to_do, run_batch, tracks_of, wanted_items
-from flows.engine.local import LocalEngine
+from flows.engine.engine import Engine
 from flows.stages.context import Context, Rows
-from flows.stages.graph import NODES, gets
+from flows.stages.graph import NODES, gets, worker_of
 from pipeline.errors import PipelineError
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Ledger, Row
@@ -34,7 +34,7 @@ class NoSpaceError(PipelineError):
 
 
 def run_batch_with_stems(
-    stage: str, context: Context, batch: int, engine: LocalEngine, force: bool, watcher: Watcher
+    stage: str, context: Context, batch: int, engine: Engine, force: bool, watcher: Watcher
 ) -> BatchSummary:
     """`run_batch`, with the stems that the stage hears there before and those that nobody hears again gone after it.
 
@@ -76,14 +76,14 @@ def _is_through(context: Context, track: CatalogRow, rows: Rows) -> bool:
     return all(stage in rows and rows[stage].status in DONE for stage in heard)
 
 
-def _restore(stage: str, context: Context, batch: int, engine: LocalEngine, force: bool) -> None:
+def _restore(stage: str, context: Context, batch: int, engine: Engine, force: bool) -> None:
     """Make again what the stage is going to hear and what is not there."""
     if stage in READS:
         todo = left_to_do(wanted_items(stage, context, batch), stage, force)
         _make_again(READS[stage], context, batch, engine, [item.track.track_id for item in todo])
 
 
-def _make_again(maker: str, context: Context, batch: int, engine: LocalEngine, track_ids: Sequence[str]) -> None:
+def _make_again(maker: str, context: Context, batch: int, engine: Engine, track_ids: Sequence[str]) -> None:
     store, wanted = context.store(maker), set(track_ids)
     missing = {
         track.track_id
@@ -97,7 +97,7 @@ def _make_again(maker: str, context: Context, batch: int, engine: LocalEngine, t
         _make_again(READS[maker], context, batch, engine, sorted(missing))
     items = [item for item in wanted_items(maker, context, batch) if item.track.track_id in missing]
     _require_space(context, maker, items)
-    rows = engine.run(NODES[maker].worker, context, items, lambda row: None)
+    rows = engine.run(worker_of(maker, context.recipe), context, items, lambda row: None)
     Ledger(context.root).commit(maker, context.keys[maker], batch, rows, force=True)
 
 

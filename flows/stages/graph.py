@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from flows.recipe import Recipe
+from flows.rehearsal import WORKERS
 from flows.stages.context import Context, Rows, value_of
 from pipeline import augmentation, selection, tokenization
 from pipeline.annotation import stage as annotation
@@ -48,11 +49,19 @@ class Node:
 
     def settings(self, recipe: Recipe) -> Settings:
         sections = {name: _section(recipe, name) for name in self.sections}
+        if recipe.rehearsal is not None:  # keys that no real build has
+            sections["rehearsal"] = recipe.rehearsal.results.model_dump(mode="json")
         return Settings(
             sections=sections,
             seed=recipe.seed if self.random else None,
             weights={name: WEIGHTS[name](recipe) for name in self.sections if name in WEIGHTS},
         )
+
+
+def worker_of(stage: str, recipe: Recipe) -> str:
+    """``module:Class`` of a stage's worker; of its stand-in in a rehearsal."""
+    worker = NODES[stage].worker
+    return worker if recipe.rehearsal is None else f"{WORKERS}:{worker.partition(':')[2]}"
 
 
 WEIGHTS: Mapping[str, Callable[[Recipe], str]] = {
