@@ -13,7 +13,7 @@ from pydantic import Field
 
 from flows.dataset import Dataset, publish
 from flows.engine.batch import BatchSummary
-from flows.engine.local import LocalEngine
+from flows.engine.engine import Engine, open_engine
 from flows.environment import show_our_logs
 from flows.funnel import failure_rate, funnel
 from flows.recipe import load_recipe
@@ -87,7 +87,7 @@ def build_dataset(build: BuildParameters) -> BuildResult:
     chosen = [b for b in batches if not build.only_batches or b in build.only_batches]
     if unknown := sorted(set(build.only_batches) - set(batches)):
         raise ValueError(f"only_batches names {unknown}; the catalogue has {batches}")
-    with LocalEngine(context.recipe.build.workers) as engine:
+    with open_engine("local", context.recipe.build) as engine:
         summaries, failures = run_stages(context, build, chosen, engine)
     check_failures(context, failures)
     worked = sum(summary.worked for summary in summaries)
@@ -108,7 +108,7 @@ def open_build(build: BuildParameters) -> Context:
 
 
 def run_stages(
-    context: Context, build: BuildParameters, batches: Sequence[int], engine: LocalEngine
+    context: Context, build: BuildParameters, batches: Sequence[int], engine: Engine
 ) -> tuple[list[BatchSummary], list[str]]:
     """Every chosen stage over every chosen batch; a batch that fails stops its own later stages, no other batch's."""
     futures: dict[tuple[str, int], PrefectFuture[Any]] = {}

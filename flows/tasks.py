@@ -17,7 +17,7 @@ from prefect.tasks import Task
 from tqdm import tqdm
 
 from flows.engine.batch import BatchSummary, wanted_items
-from flows.engine.local import LocalEngine
+from flows.engine.engine import Engine
 from flows.engine.stems import run_batch_with_stems
 from flows.shards import ShardedBatch, dataset_directory, shard_batch
 from flows.stages.context import Context
@@ -86,7 +86,7 @@ def catalogue(context: Context, library: str, fix: bool) -> list[int]:
     retry_condition_fn=transient,
     cache_policy=CacheKeyFnPolicy(cache_key_fn=unless_work_is_left),
 )
-def run_stage(stage: str, batch: int, context: Context, force: bool, engine: LocalEngine) -> BatchSummary:
+def run_stage(stage: str, batch: int, context: Context, force: bool, engine: Engine) -> BatchSummary:
     """One stage over one batch, with progress in the terminal and in the UI."""
     progress = Progress(stage, batch)
     try:

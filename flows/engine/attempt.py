@@ -8,14 +8,16 @@ import logging
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import numpy as np
 import torch
 
+from flows.engine.memory import peak_bytes, reset_peak
 from flows.stages.context import Context, Worker, to_row
 from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.phases import measured, phase
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row, Status
 
@@ -58,26 +60,35 @@ def start_process(threads: int) -> None:
 
 
 def attempt(name: str, context: Context, item: Item) -> Row:
-    """Work on one track; the row says how it ended. Raises `BackendUnavailable` alone."""
-    begun = time.perf_counter()
+    """Work on one track; the row says how it ended and what it took. Raises `BackendUnavailable` alone."""
+    begun = time.time()
+    reset_peak()
+    with measured() as spent:
+        row = _attempt(name, context, item)
+    seconds = sum(spent.seconds.values()) - spent.seconds.get("load", 0.0)
+    return replace(row, seconds=seconds, phases=spent.seconds, peak_bytes=peak_bytes(), begun=begun)
+
+
+def _attempt(name: str, context: Context, item: Item) -> Row:
     track = item.track
     if track.error:
-        return ended(track, "quarantined", track.error, track.message, 0.0)
-    worker = _RESIDENT.get(name, context)
+        return ended(track, "quarantined", track.error, track.message)
+    with phase("load"):
+        worker = _RESIDENT.get(name, context)
     try:
         with np.errstate(all="ignore"):
             made = worker(track, item.rows)
     except BackendUnavailable:
         raise
     except BadInput as error:
-        return ended(track, "quarantined", error.reason, str(error), time.perf_counter() - begun)
+        return ended(track, "quarantined", error.reason, str(error))
     except Exception as error:  # the flow boundary: counted, and the flow fails above its failure rate
         logger.warning("%s failed on %s: %s", name, track.track_id, error, exc_info=True)
         where = traceback.format_exc(limit=-3)
-        return ended(track, "failed", type(error).__name__, f"{error}\n{where}", time.perf_counter() - begun)
-    return to_row(track, made, time.perf_counter() - begun)
+        return ended(track, "failed", type(error).__name__, f"{error}\n{where}")
+    return to_row(track, made)
 
 
-def ended(track: CatalogRow, status: Status, reason: str, message: str, seconds: float) -> Row:
+def ended(track: CatalogRow, status: Status, reason: str, message: str, seconds: float = 0.0) -> Row:
     """The row of a track that a stage could not finish."""
     return Row(track_id=track.track_id, status=status, reason=reason, message=message, seconds=seconds)

@@ -4,7 +4,7 @@ A worker that dies (out of memory, a crash in native code) breaks its pool; the 
 were unfinished run alone, so that the song that kills its worker is found, and fails by itself.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -12,15 +12,22 @@ from types import TracebackType
 from typing import Self
 
 from flows.engine.attempt import Item, attempt, ended, start_process
+from flows.engine.engine import OnRow
+from flows.recipe import BuildConfig
 from flows.stages.context import Context
 from pipeline.errors import BackendUnavailable
 from pipeline.records.ledger import Row
 
-OnRow = Callable[[Row], None]
+
+def open_local(config: BuildConfig) -> "LocalEngine":
+    """The engine as the recipe sets it up."""
+    return LocalEngine(config.workers)
 
 
 class LocalEngine:
     """Runs stages over tracks; use as a context manager."""
+
+    concurrent_batches = 1  # a batch has songs enough for all workers of a machine
 
     def __init__(self, workers: int, threads: int = 1) -> None:
         self.workers, self.threads = workers, threads

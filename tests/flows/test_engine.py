@@ -8,7 +8,8 @@ from workers import Said
 
 from flows.engine.attempt import Item
 from flows.engine.batch import LEAST, PARTS, run_batch
-from flows.engine.local import LocalEngine, OnRow
+from flows.engine.engine import OnRow
+from flows.engine.local import LocalEngine
 from flows.recipe import load_recipe
 from flows.stages.context import Context
 from flows.stages.graph import stage_keys

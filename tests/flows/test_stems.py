@@ -9,7 +9,7 @@ import pytest
 from toy_engine import Silent, ToyEngine, build
 
 from flows.engine.batch import tracks_of
-from flows.engine.local import LocalEngine
+from flows.engine.engine import Engine
 from flows.engine.stems import NoSpaceError, release, run_batch_with_stems
 from flows.recipe import load_recipe
 from flows.shards import shard_batch
@@ -126,5 +126,5 @@ def test_a_disk_that_is_too_small_is_told_before_any_work(root: Path, monkeypatc
     context, engine = context_of(root, "all"), ToyEngine(context_of(root, "all"))
     build(context, "detection", "quality")
     with pytest.raises(NoSpaceError, match=r"up to 0.0 GB for the stems of 3 songs.*keep_stems"):
-        run_batch_with_stems("separation", context, 0, cast(LocalEngine, engine), False, Silent())
+        run_batch_with_stems("separation", context, 0, cast(Engine, engine), False, Silent())
     assert engine.worked.total() == 0

@@ -9,7 +9,7 @@ import numpy as np
 from stage_rows import QUIET, SAMPLES, song_rows
 
 from flows.engine.attempt import Item
-from flows.engine.local import LocalEngine, OnRow
+from flows.engine.engine import Engine, OnRow
 from flows.engine.stems import run_batch_with_stems
 from flows.stages.context import Context
 from flows.stages.graph import NODES
@@ -76,5 +76,5 @@ def build(context: Context, *stages: str, batch: int = 0) -> Counter[str]:
     """Run the stages over a batch; stage -> songs that were worked on."""
     engine = ToyEngine(context)
     for stage in stages or NODES:
-        run_batch_with_stems(stage, context, batch, cast(LocalEngine, engine), False, Silent())
+        run_batch_with_stems(stage, context, batch, cast(Engine, engine), False, Silent())
     return engine.worked
