@@ -8,6 +8,7 @@ from typing import Protocol, Self, TypeVar
 
 from flows.recipe import Recipe
 from pipeline.audio import decode
+from pipeline.phases import phase
 from pipeline.records import files
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.files import Place
@@ -70,7 +71,8 @@ class Context:
 
     def audio(self, track: CatalogRow) -> Audio:
         """The track decoded at its own sample rate."""
-        return decode(track.uris[0], self.recipe.library.decode)
+        with phase("decode"):
+            return decode(track.uris[0], self.recipe.library.decode)
 
     def split(self, track: CatalogRow) -> Split:
         """train, val or test: the manifest's word, else the rule fixed at the first build."""
@@ -106,7 +108,7 @@ def value_of(rows: Rows, stage: str, kind: type[T]) -> T:
     return load(kind, rows[stage].values)
 
 
-def to_row(track: CatalogRow, made: Made, seconds: float) -> Row:
+def to_row(track: CatalogRow, made: Made) -> Row:
     """The ledger row of a finished piece of work."""
     return Row(
         track_id=track.track_id,
@@ -115,7 +117,6 @@ def to_row(track: CatalogRow, made: Made, seconds: float) -> Row:
         message=made.message,
         values=dump(made.value),
         artefacts=made.artefacts,
-        seconds=seconds,
         backend=made.source.backend,
         weights_sha256=made.source.weights_sha256,
         licence=made.source.licence,

@@ -10,6 +10,7 @@ from pipeline.augmentation import Augmented, augment, plan
 from pipeline.codec.codec import SAMPLE_RATE
 from pipeline.detection.stage import Detection
 from pipeline.errors import BadInput
+from pipeline.phases import phase
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row
 from pipeline.separation.artifacts import ArtifactCheck
@@ -69,9 +70,9 @@ class SeparationWorker:
 
     def true_stems(self, track: CatalogRow) -> Stems:
         limits = self.context.recipe.library.decode
-        vocal, accompaniment = (
-            as_stereo(resample(decode(uri, limits), SAMPLE_RATE)) for uri in (track.vocal_uri, track.accompaniment_uri)
-        )
+        with phase("decode"):
+            read = [decode(uri, limits) for uri in (track.vocal_uri, track.accompaniment_uri)]
+        vocal, accompaniment = (as_stereo(resample(audio, SAMPLE_RATE)) for audio in read)
         if vocal.length != accompaniment.length:
             raise BadInput(
                 f"true stems differ in length: vocal {vocal.length}, accompaniment {accompaniment.length} samples at "

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal, get_args
@@ -33,7 +33,9 @@ _SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("track_id", "status", "reason", "message", "values")]
     + [("artefacts", pa.list_(_ARTEFACT)), ("seconds", pa.float64())]
     + [(name, pa.string()) for name in ("backend", "weights_sha256", "licence")]
+    + [("phases", pa.map_(pa.string(), pa.float64())), ("peak_bytes", pa.int64()), ("begun", pa.float64())]
 )
+_NOT_MEASURED: dict[str, Any] = {"phases": (), "peak_bytes": 0, "begun": 0.0}  # what parts of older versions lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class Row:
     backend: str = ""
     weights_sha256: str = ""  # empty where the backend has no weights
     licence: str = ""  # of the weights; of the code or the recordings where there are none
+    phases: Mapping[str, float] = field(
+        default_factory=dict
+    )  # s by phase (pipeline.phases); `load` is not in `seconds`
+    peak_bytes: int = 0  # of the worker process's memory while on this track; 0 = not measured
+    begun: float = 0.0  # s since 1970 by its machine's clock; 0 = not measured
 
     @property
     def settled(self) -> bool:
@@ -176,8 +183,9 @@ def _rows_of(part: _Part) -> list[Row]:
 
 
 def _encode(rows: list[Row]) -> bytes:
-    columns = {name: [getattr(row, name) for row in rows] for name in _SCHEMA.names if name != "artefacts"}
+    columns = {name: [getattr(row, name) for row in rows] for name in _SCHEMA.names}
     columns["artefacts"] = [[_plain(artefact) for artefact in row.artefacts] for row in rows]
+    columns["phases"] = [list(row.phases.items()) for row in rows]
     moment = datetime.now(UTC).isoformat(timespec="microseconds")
     schema = _SCHEMA.with_metadata({"committed_at": moment})
     return parquet.encode(pa.table({name: columns[name] for name in schema.names}, schema=schema))
@@ -188,5 +196,9 @@ def _plain(artefact: Artefact) -> dict[str, Any]:
 
 
 def _decode(table: Any) -> list[Row]:
-    rows = table.to_pylist()
-    return [Row(**(row | {"artefacts": tuple(Artefact(**item) for item in row["artefacts"])})) for row in rows]
+    return [_row(_NOT_MEASURED | row) for row in table.to_pylist()]
+
+
+def _row(told: dict[str, Any]) -> Row:
+    artefacts = tuple(Artefact(**item) for item in told["artefacts"])
+    return Row(**(told | {"artefacts": artefacts, "phases": dict(told["phases"])}))

@@ -22,6 +22,7 @@ from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
 from pipeline.errors import BackendUnavailable
+from pipeline.phases import phase
 from pipeline.records import files
 from pipeline.records.files import DamageError, Place
 from pipeline.types import Audio
@@ -48,18 +49,22 @@ class Store:
 
     def put_audio(self, track_id: str, name: str, audio: Audio) -> Artefact:
         """Keep float audio to 24 bits of its peak; `ValueError` if it holds NaN or infinity. Same audio, same bytes."""
-        return self._put("audio", track_id, name, "flac", _to_flac(audio))
+        with phase("write"):
+            return self._put("audio", track_id, name, "flac", _to_flac(audio))
 
     def get_audio(self, artefact: Artefact) -> Audio:
-        return _from_flac(self.get_bytes(artefact))
+        with phase("read"):
+            return _from_flac(self.get_bytes(artefact))
 
     def put_arrays(self, track_id: str, name: str, arrays: Mapping[str, NDArray[Any]]) -> Artefact:
         """Keep named arrays as safetensors; same arrays, same bytes."""
-        contiguous = {key: np.array(arrays[key], order="C") for key in sorted(arrays)}  # safetensors reads raw memory
-        return self._put("arrays", track_id, name, "safetensors", save_arrays(contiguous))
+        with phase("write"):
+            contiguous = {key: np.array(arrays[key], order="C") for key in sorted(arrays)}  # safetensors: raw memory
+            return self._put("arrays", track_id, name, "safetensors", save_arrays(contiguous))
 
     def get_arrays(self, artefact: Artefact) -> dict[str, NDArray[Any]]:
-        return dict(load_arrays(self.get_bytes(artefact)))
+        with phase("read"):
+            return dict(load_arrays(self.get_bytes(artefact)))
 
     def get_bytes(self, artefact: Artefact) -> bytes:
         """The recorded bytes, or `DamageError`."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Config
-from pipeline.records import values
+from pipeline.records import parquet, values
 from pipeline.records.ledger import Ledger, Row, Status, stage_key
 from pipeline.records.store import Artefact
 from pipeline.types import Section
@@ -28,6 +29,9 @@ rows = st.builds(
     values=st.just("{}"),
     artefacts=st.lists(st.just(Artefact("vocal", "audio/ab/x.flac", "0" * 64, 7)), max_size=2).map(tuple),
     seconds=st.floats(0, 1e6),
+    phases=st.dictionaries(st.sampled_from(["load", "work"]), st.floats(0, 1e6)),
+    peak_bytes=st.integers(0, 2**50),
+    begun=st.floats(0, 1e10),
 )
 commits = st.lists(st.lists(rows, max_size=4, unique_by=lambda row: row.track_id), max_size=5)
 
@@ -203,3 +207,36 @@ def test_a_root_can_be_moved(tmp_path):
     Ledger(tmp_path / "old").commit("quality", KEY, 0, [Row(tracks[0], "ok")])
     (tmp_path / "old").rename(tmp_path / "new")
     assert Ledger(Path(tmp_path / "new")).rows("quality", KEY, 0)[tracks[0]].status == "ok"
+
+
+OLD_ARTEFACT = pa.struct([(name, pa.string()) for name in ("name", "path", "sha256")] + [("bytes", pa.int64())])
+OLD_PARTS = pa.schema(  # as parts were before rows told phases and memory
+    [(name, pa.string()) for name in ("track_id", "status", "reason", "message", "values")]
+    + [("artefacts", pa.list_(OLD_ARTEFACT)), ("seconds", pa.float64())]
+    + [(name, pa.string()) for name in ("backend", "weights_sha256", "licence")],
+    metadata={"committed_at": "2026-11-22T12:00:00.000000+00:00"},
+)
+
+
+def old_part(ledger: Ledger, batch: int, *track_ids: str) -> None:
+    plain = {"status": "ok", "artefacts": [{"name": "vocal", "path": "a", "sha256": "0", "bytes": 7}], "seconds": 2.0}
+    rows = [dict.fromkeys(OLD_PARTS.names, "") | plain | {"track_id": track_id} for track_id in track_ids]
+    path = ledger.directory("quality", KEY) / f"part-{batch:05d}.parquet"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(parquet.encode(pa.Table.from_pylist(rows, schema=OLD_PARTS)))
+
+
+def test_parts_of_an_older_version_are_read_and_carried_on(tmp_path):
+    ledger = Ledger(tmp_path)
+    old_part(ledger, 0, tracks[0], tracks[1])
+    old = Row(tracks[0], "ok", artefacts=(Artefact("vocal", "a", "0", 7),), seconds=2.0)
+    new = Row(tracks[2], "ok", phases={"decode": 0.5, "work": 1.5}, peak_bytes=1 << 33, begun=1.8e9)
+    ledger.commit("quality", KEY, 0, [new])
+    assert ledger.rows("quality", KEY, 0) == {
+        tracks[0]: old,
+        tracks[1]: replace(old, track_id=tracks[1]),
+        tracks[2]: new,
+    }
+    assert ledger.story(tracks[0]) == [("quality", KEY, old)]
+    assert ledger.forget(tracks[1], 0) == 1
+    assert ledger.rows("quality", KEY, 0) == {tracks[0]: old, tracks[2]: new}
