@@ -120,9 +120,14 @@ class _Index:
 class Catalog:
     """The tracks of one root, append-only."""
 
-    def __init__(self, root: Place, probe: Callable[[str], Probe] = probe_header) -> None:
+    def __init__(
+        self,
+        root: Place,
+        probe: Callable[[str], Probe] = probe_header,
+        content: Callable[[str], Content] = read_content,
+    ) -> None:
         self.directory = root / "catalog"
-        self.probe = probe
+        self.probe, self.content = probe, content
         self._cache = _Index()
 
     def add(
@@ -224,7 +229,7 @@ class Catalog:
             if known in index.rows:
                 self._warn_of_edit(source, index.rows[known])
             return
-        row = _describe(source, read_content(source.uri))
+        row = _describe(source, self.content(source.uri))
         if row.track_id in index.forgotten:
             logger.info("catalog: %s was forgotten (%s), not taken", source.uri, index.forgotten[row.track_id])
             if known and known != row.track_id:  # its place held another song
