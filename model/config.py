@@ -23,6 +23,10 @@ VOCAL_PAD = 16_384  # vocal id beyond the end of a song (released code)
 NamedSchedule = Annotated[str, Field(pattern=r"^(cosine|linear|sqrt|square|cubic|power(:\d+(\.\d+)?)?)$")]
 
 
+Corruption = Literal["bernoulli", "exact", "spans"]
+"""How frames are masked in training; see `model.masking`."""
+
+
 SHAPES: dict[str, dict[str, int | float]] = {  # what `model: {shape: ...}` in a recipe stands for
     "tiny": {  # ours: minutes on two CPU cores, embedded conditioner
         "layers": 4, "width": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn": 704, "attention_dropout": 0.0,
@@ -31,6 +35,12 @@ SHAPES: dict[str, dict[str, int | float]] = {  # what `model: {shape: ...}` in a
     "1b": {"layers": 16, "width": 2048, "heads": 32, "kv_heads": 8, "head_dim": 64, "ffn": 8192},  # paper 5.2
     "3b": {"layers": 28, "width": 3072, "heads": 24, "kv_heads": 8, "head_dim": 128, "ffn": 8192},  # released code
 }  # fmt: skip
+
+
+def check_ratios(ratios: tuple[float, ...]) -> None:
+    """`ValueError` where a listed schedule is none."""
+    if not ratios or any(not 0 <= r <= 1 for r in ratios) or any(b > a for a, b in pairwise(ratios)):
+        raise ValueError(f"schedule ratios must be non-increasing and within 0..1, got {ratios}")
 
 
 class ModelConfig(Config):
@@ -94,7 +104,10 @@ class RtdConfig(Config):
 class ObjectiveConfig(Config):
     """What one training step minimises."""
 
-    mask_schedule: Literal["cosine", "linear"] = "cosine"  # mask ratio of Sobol r: cos(pi r / 2) (paper 5.2) or 1 - r
+    # mask ratio of Sobol r: cos(pi r / 2) (paper 5.2), another law of the sampler's, or a list of ratios
+    mask_schedule: NamedSchedule | tuple[float, ...] = "cosine"
+    corruption: Corruption = "bernoulli"  # paper 5.2; released code also knows an exact count and spans
+    span_frames: int = Field(default=25, ge=1)  # of corruption spans, 1 s; ours
     loss: Literal["inv_t", "mean_masked", "elbo"] = "inv_t"  # paper Eq. 3; released code: mean_masked
     scope: Literal["micro_batch", "global"] = "micro_batch"  # of mean_masked's mean; released code: micro_batch
     min_ratio: float = Field(default=1e-3, gt=0, le=1)  # least mask ratio; ours, the value of MDLM and LLaDA
@@ -107,6 +120,12 @@ class ObjectiveConfig(Config):
             raise ValueError(
                 f"loss elbo needs uniform mask ratios: set mask_schedule to linear, got {self.mask_schedule}"
             )
+        if self.loss == "elbo" and self.corruption != "bernoulli":
+            raise ValueError(
+                f"loss elbo needs frames masked independently: set corruption to bernoulli, got {self.corruption}"
+            )
+        if not isinstance(self.mask_schedule, str):
+            check_ratios(self.mask_schedule)
         return self
 
 
@@ -174,14 +193,10 @@ class SamplerConfig(Config):
         if self.overlap_tokens >= self.window_tokens:
             raise ValueError(f"overlap_tokens {self.overlap_tokens} must be below window_tokens {self.window_tokens}")
         if isinstance(self.schedule, tuple):
-            self._check_ratios(self.schedule)
+            if len(self.schedule) != self.steps:
+                raise ValueError(f"schedule lists {len(self.schedule)} ratios for {self.steps} steps; give one a step")
+            check_ratios(self.schedule)
         return self
-
-    def _check_ratios(self, ratios: tuple[float, ...]) -> None:
-        if len(ratios) != self.steps:
-            raise ValueError(f"schedule lists {len(ratios)} ratios for {self.steps} steps; give one a step")
-        if any(not 0 <= r <= 1 for r in ratios) or any(b > a for a, b in pairwise(ratios)):
-            raise ValueError(f"schedule ratios must be non-increasing and within 0..1, got {ratios}")
 
 
 class TrainRun(Config):

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.config import PAD, VOCAL_PAD
+from model.config import PAD, VOCAL_PAD, ObjectiveConfig
 from model.crops import CropMode, check_mode, draw
-from model.diffusion import draw_masks
+from model.masking import draw_masks
 from model.schedule import clamp_ratios, generator, mask_ratios
 from pipeline.audio import to_samples
 from pipeline.codec.codec import SAMPLE_RATE
@@ -96,8 +96,7 @@ class Slicing:
     batch_size: int  # rows
     rank: int
     processes: int
-    mask_schedule: str
-    min_ratio: float
+    objective: ObjectiveConfig
 
     def numbers(self, micro_batch: int) -> range:
         start = self.first + (micro_batch * self.processes + self.rank) * self.batch_size
@@ -114,9 +113,9 @@ class MicroBatches(torch.utils.data.Dataset[Batch]):
         s, d = self.slicing, self.source.drawing
         numbers = s.numbers(index)
         start = s.stream_offset + numbers.start
-        ratio_B = mask_ratios(d.seed, start, len(numbers), s.mask_schedule)
+        ratio_B = mask_ratios(d.seed, start, len(numbers), s.objective.mask_schedule)
         row_seeds = tuple(f"{d.seed} {d.stage} {number}" for number in numbers)
-        return collate([self.source.row(n) for n in numbers], ratio_B, row_seeds, s.min_ratio)
+        return collate([self.source.row(n) for n in numbers], ratio_B, row_seeds, s.objective)
 
 
 def song_index(seed: int, stage: int, number: int, songs: int) -> int:
@@ -166,18 +165,24 @@ def prefix(
     return vectors
 
 
-def collate(rows: Sequence[Row], ratio_B: Tensor, row_seeds: tuple[str, ...], min_ratio: float) -> Batch:
-    """Rows and their unclamped mask ratios -> tensors, masked independently per code from each row's own seed."""
+def collate(rows: Sequence[Row], ratio_B: Tensor, row_seeds: tuple[str, ...], objective: ObjectiveConfig) -> Batch:
+    """Rows and their unclamped mask ratios -> tensors, masked from each row's own seed."""
     lengths_B = torch.tensor([row.length for row in rows])
     valid_BT = torch.arange(len(rows[0].vocal_T))[None] < lengths_B[:, None]
-    ratio_B = clamp_ratios(ratio_B, lengths_B, min_ratio)
+    ratio_B = clamp_ratios(ratio_B, lengths_B, objective.min_ratio)
     return Batch(
         vocal_BT=torch.from_numpy(np.stack([row.vocal_T for row in rows])),
         accompaniment_BT=torch.from_numpy(np.stack([row.accompaniment_T for row in rows])),
         prefix_BPW=torch.from_numpy(np.stack([row.prefix_PW for row in rows])),
         dropped_BP=torch.from_numpy(np.stack([row.dropped_P for row in rows])),
         valid_BT=valid_BT,
-        mask_BT=draw_masks(valid_BT, ratio_B, [generator(seed, "mask") for seed in row_seeds]),
+        mask_BT=draw_masks(
+            valid_BT,
+            ratio_B,
+            [generator(seed, "mask") for seed in row_seeds],
+            objective.corruption,
+            objective.span_frames,
+        ),
         ratio_B=ratio_B,
         padded=not bool(valid_BT.all()),
         row_seeds=row_seeds,

@@ -15,18 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.config import CODES, MASK, PAD, ObjectiveConfig, RtdConfig
-
-
-def draw_masks(valid_BT: Tensor, ratio_B: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-    """Each valid frame of row b masked independently with probability `ratio_B[b]`, from the row's own generator.
-
-    Bool `[B, T]`, on the CPU. Padding draws nothing: a row's mask does not depend on the batch it is in.
-    """
-    mask_BT = torch.zeros(valid_BT.shape, dtype=torch.bool)
-    for row, (valid_T, generator) in enumerate(zip(valid_BT.cpu(), generators, strict=True)):
-        draws = torch.rand(int(valid_T.sum()), generator=generator, dtype=torch.float64)
-        mask_BT[row, valid_T] = draws < float(ratio_B[row])
-    return mask_BT
+from model.masking import draw_masks
 
 
 def corrupt(codes_BT: Tensor, mask_BT: Tensor, valid_BT: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
@@ -28,17 +29,22 @@ def remask_ratio(schedule: str | Sequence[float], progress: float) -> float:
         return float(schedule[round(progress * len(schedule)) - 1])
     if schedule == "cosine":
         return math.cos(math.pi / 2 * progress)
+    return float((1 - progress) ** _exponent(schedule))
+
+
+def _exponent(schedule: str) -> float:
     name, _, exponent = schedule.partition(":")
     if name not in POWERS or (exponent and name != "power"):
         raise ValueError(f"schedule {schedule!r} is none of cosine, {', '.join(POWERS)}, power:<x>")
-    return float((1 - progress) ** (float(exponent) if exponent else POWERS[name]))
+    return float(exponent) if exponent else POWERS[name]
 
 
-def mask_ratios(seed: int, start: int, count: int, schedule: str = "cosine") -> Tensor:
+def mask_ratios(seed: int, start: int, count: int, schedule: str | Sequence[float] = "cosine") -> Tensor:
     """Mask ratios `[N]` float64, 0..1, of samples `start` to `start + count` of the one global Sobol stream.
 
     A sample's ratio depends on the seed and on its global number alone, so ranks, workers, accumulation and restarts
-    share one low-discrepancy sequence (paper 5.2). Unclamped: see `clamp_ratios`.
+    share one low-discrepancy sequence (paper 5.2). Between the ratios of a list, and between 1 and its first, lie
+    straight lines. Unclamped: see `clamp_ratios`.
     """
     if start < 0 or count < 0:
         raise ValueError(f"start and count must be >= 0, got {start}, {count}")
@@ -46,11 +52,10 @@ def mask_ratios(seed: int, start: int, count: int, schedule: str = "cosine") -> 
     drawn_N = torch.cat([_sobol_block(seed, block) for block in blocks] or [torch.zeros(0, dtype=torch.float64)])
     offset = start - start // BLOCK * BLOCK
     progress_N = drawn_N[offset : offset + count]
-    if schedule == "cosine":
-        return torch.cos(math.pi / 2 * progress_N)
-    if schedule == "linear":
-        return 1 - progress_N
-    raise ValueError(f"mask schedule {schedule!r} is neither cosine nor linear")
+    if not isinstance(schedule, str):
+        places = np.linspace(0, 1, len(schedule) + 1)
+        return torch.from_numpy(np.interp(progress_N.numpy(), places, (1.0, *schedule)))
+    return torch.cos(math.pi / 2 * progress_N) if schedule == "cosine" else (1 - progress_N) ** _exponent(schedule)
 
 
 @lru_cache(maxsize=4)

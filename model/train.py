@@ -176,8 +176,7 @@ class Trainer:
             batch_size=stage.batch_size,
             rank=self.rank,
             processes=self.processes,
-            mask_schedule=self.config.objective.mask_schedule,
-            min_ratio=self.config.objective.min_ratio,
+            objective=self.config.objective,
         )
         steps = stage.steps - p.stage_step
         loader = torch.utils.data.DataLoader(

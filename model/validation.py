@@ -25,7 +25,7 @@ def validation_rows(
     count = min(training.validate_samples, len(samples))
     ones = torch.ones(1, dtype=torch.float64)
     return [
-        collate([source.row(n)], ones, (f"{training.seed} validation {n}",), training.objective.min_ratio)
+        collate([source.row(n)], ones, (f"{training.seed} validation {n}",), training.objective)
         for n in range(rank, count, processes)
     ]
 

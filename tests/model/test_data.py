@@ -10,7 +10,7 @@ import pytest
 import torch
 from synthetic_dataset import song, write_dataset
 
-from model.config import PAD, VOCAL_PAD, ModelConfig, StageConfig
+from model.config import PAD, VOCAL_PAD, ModelConfig, ObjectiveConfig, StageConfig
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing, reference_samples, song_index
 from model.schedule import mask_ratios
 from model.shards import ShardSamples, load_training_split, weights_behind
@@ -27,7 +27,7 @@ def drawing(crop: int = 64, dropout: float = 0.5, seed: int = 7) -> Drawing:
 
 
 def micro_batches(samples: Sequence[Sample], rows: int, first: int = 0, rank: int = 0, of: int = 1) -> MicroBatches:
-    return MicroBatches(RowSource(samples, drawing()), Slicing(first, 0, rows, rank, of, "cosine", 1e-3))
+    return MicroBatches(RowSource(samples, drawing()), Slicing(first, 0, rows, rank, of, ObjectiveConfig()))
 
 
 def rows_of(batches: Sequence[Batch]) -> list[tuple[object, ...]]:

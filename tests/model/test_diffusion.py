@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from model.config import CODES, MASK, PAD, ObjectiveConfig, RtdConfig
 from model.diffusion import (
     corrupt,
-    draw_masks,
     loss_weights,
     nll_masks,
     numerators,
@@ -26,6 +25,7 @@ from model.diffusion import (
     scatter_rows,
     token_losses,
 )
+from model.masking import draw_masks
 from model.schedule import generator, mask_ratios
 
 VOCABULARY, LENGTH = 3, 5
@@ -217,23 +217,6 @@ def test_label_smoothing_is_cross_entropys() -> None:
     mask_BT = torch.tensor([[True, False, True, True]])
     wanted_M = -0.9 * logits_MV.log_softmax(1)[range(3), [4, 2, 1]] - 0.1 * logits_MV.log_softmax(1).mean(1)
     assert torch.allclose(token_losses(logits_MV, codes_BT, mask_BT, 0.1), wanted_M)
-
-
-def test_a_rows_mask_ignores_its_batch_and_its_padding() -> None:
-    valid_BT = torch.arange(40)[None, :] < torch.tensor([40, 25])[:, None]
-    together = draw_masks(valid_BT, torch.tensor([0.2, 0.6]), [generator(8, 0), generator(8, 1)])
-    alone = draw_masks(torch.ones(1, 25, dtype=torch.bool), torch.tensor([0.6]), [generator(8, 1)])
-    assert torch.equal(together[1, :25], alone[0])
-    assert not together[~valid_BT].any()
-
-
-def test_frames_are_masked_at_the_given_rate() -> None:
-    valid_BT = torch.ones(3, 20_000, dtype=torch.bool)
-    rate_B = torch.tensor([0.0, 0.37, 1.0])
-    drawn_B = draw_masks(valid_BT, rate_B, [generator(i) for i in range(3)]).double().mean(dim=1)
-    assert drawn_B.tolist() == pytest.approx(rate_B.tolist(), abs=4 * math.sqrt(0.25 / 20_000))
-    assert drawn_B[0] == 0
-    assert drawn_B[2] == 1
 
 
 def test_corruption_shows_mask_and_pad_and_nothing_of_what_they_hide() -> None:

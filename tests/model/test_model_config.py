@@ -41,6 +41,11 @@ def test_a_run_survives_json(schedule: str | tuple[float, ...]) -> None:
         (lambda: ModelConfig(head_dim=33), "must be even"),
         (lambda: ModelConfig.model_validate({"shape": "7b"}), "name one of tiny, 1b, 3b"),
         (lambda: ObjectiveConfig(loss="elbo"), "set mask_schedule to linear"),
+        (
+            lambda: ObjectiveConfig(loss="elbo", mask_schedule="linear", corruption="exact"),
+            "set corruption to bernoulli",
+        ),
+        (lambda: ObjectiveConfig(mask_schedule=(0.2, 0.6)), "non-increasing"),
         (lambda: RtdConfig(mode="same_pass"), "set rtd.replace to uniform"),
         (lambda: SamplerConfig(steps=2, schedule=(0.5,)), "1 ratios for 2 steps"),
         (lambda: SamplerConfig(steps=2, schedule=(0.5, 0.6)), "non-increasing"),

@@ -18,7 +18,7 @@ def batches(rows: int, count: int) -> list[Batch]:
     """The same rows whatever their split; songs of unequal length, some shorter than the crop."""
     songs = [song(f"s{i}", 20 + 9 * i, seed=i) for i in range(4)]
     source = RowSource(songs, Drawing(0, 0, 32, "slice", 0.5))
-    data = MicroBatches(source, Slicing(0, 0, rows, 0, 1, "cosine", 1e-3))
+    data = MicroBatches(source, Slicing(0, 0, rows, 0, 1, ObjectiveConfig()))
     return [data[i] for i in range(count)]
 
 

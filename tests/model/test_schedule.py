@@ -79,9 +79,17 @@ def test_ratios_are_clamped_to_a_frame_of_the_rows_own_length() -> None:
     assert clamped.tolist() == pytest.approx([1 / 50, 1e-3, 0.5, 1.0])
 
 
+def test_powers_and_lists_follow_their_law_between_the_ends() -> None:
+    left = mask_ratios(5, 0, 200, "linear")
+    assert torch.allclose(mask_ratios(5, 0, 200, "square"), left**2)
+    assert torch.allclose(mask_ratios(5, 0, 200, "power:1.5"), left**1.5)
+    assert torch.allclose(mask_ratios(5, 0, 200, (0.75, 0.5, 0.25, 0.0)), left)
+    assert torch.allclose(mask_ratios(5, 0, 200, (0.2, 0.0)), torch.where(left > 0.5, 1.6 * left - 0.6, 0.4 * left))
+
+
 def test_an_unknown_mask_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="neither cosine nor linear"):
-        mask_ratios(0, 0, 1, "square")
+    with pytest.raises(ValueError, match="none of cosine"):
+        mask_ratios(0, 0, 1, "cosinus")
     with pytest.raises(ValueError, match="start and count"):
         mask_ratios(0, -1, 1)
 
