@@ -41,10 +41,25 @@ class LibraryConfig(Config):
     decode: DecodeLimits = DecodeLimits()
 
 
+class Resources(Config):
+    """What one worker of a stage holds while it lives."""
+
+    cpus: float = Field(default=1.0, gt=0)
+    gpus: float = Field(default=0.0, ge=0)  # a fraction lets workers share one
+    memory_gb: float = Field(default=0.0, ge=0)  # of the machine's, as Ray books it; 0 = not booked
+
+
 class BuildConfig(Config):
     """How a build runs; nothing here changes a byte of its result."""
 
-    workers: int = Field(default=2, ge=1)  # processes of the local engine
+    workers: int = Field(default=2, ge=1)  # processes of the local engine; CPUs of a Ray that the build starts itself
+    # s for one song at one stage, 0 = no limit. Ours: the longest song that `library.decode` lets pass lasts 1800 s, and
+    # the slowest backend on one CPU core, demucs, takes less than twice a song's length.
+    song_seconds: float = Field(default=3600.0, ge=0)
+    song_attempts: int = Field(default=2, ge=1)  # of a song that loses its worker (died, timeout, out of memory); ours
+    worker_memory_gb: float = Field(default=0.0, ge=0)  # GB resident in one worker process, 0 = no limit
+    ray_address: str = ""  # of a Ray cluster; empty = RAY_ADDRESS, else a Ray of our own on this machine
+    resources: Mapping[str, Resources] = {}  # stage -> what each of its workers on Ray holds, in place of our guess
     failure_limit: float = Field(default=0.02, ge=0, le=1)  # share of songs that may end as failed; ours
     # Stems of 100,000 hours are tens of terabytes. `until_tokenized` keeps those of held-out songs, which evaluation
     # needs, `none` not even these; stems that a later change needs again are made again.

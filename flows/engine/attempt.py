@@ -59,6 +59,13 @@ def start_process(threads: int) -> None:
     logging.captureWarnings(True)
 
 
+def load(name: str, context: Context) -> float:
+    """Load a worker before its first song; seconds it took. Raises whatever the worker's constructor raises."""
+    begun = time.perf_counter()
+    _RESIDENT.get(name, context)
+    return time.perf_counter() - begun
+
+
 def attempt(name: str, context: Context, item: Item) -> Row:
     """Work on one track; the row says how it ended and what it took. Raises `BackendUnavailable` alone."""
     begun = time.time()

@@ -1,37 +1,56 @@
-"""The local engine: a pool of processes on this machine, one resident model in each.
+"""The local engine: worker processes on this machine, one resident model in each, one song in each.
 
-A worker that dies (out of memory, a crash in native code) breaks its pool; the pool is made again and the songs that
-were unfinished run alone, so that the song that kills its worker is found, and fails by itself.
+A worker that dies, hangs or takes too much memory is ended and made again; its song alone is the worse for it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from flows.engine.attempt import Item, attempt, ended, start_process
+from flows.engine.attempt import Item, attempt
+from flows.engine.child import Answer, Load, Loaded
 from flows.engine.engine import OnRow
+from flows.engine.supervisor import POLL_SECONDS, Limits, Loss, Supervised
+from flows.engine.work import Work
 from flows.recipe import BuildConfig
 from flows.stages.context import Context
 from pipeline.errors import BackendUnavailable
 from pipeline.records.ledger import Row
 
+GB = 1e9  # bytes
+
+
+def limits_of(config: BuildConfig) -> Limits:
+    """What a worker process may take."""
+    return Limits(seconds=config.song_seconds, memory_bytes=int(config.worker_memory_gb * GB))
+
 
 def open_local(config: BuildConfig) -> "LocalEngine":
     """The engine as the recipe sets it up."""
-    return LocalEngine(config.workers)
+    return LocalEngine(config.workers, limits_of(config), config.song_attempts)
+
+
+@dataclass(slots=True)
+class _Seat:
+    """One worker process and what it is at work on."""
+
+    child: Supervised
+    load: bytes = b""  # the message that names its stage, once sent
+    item: Item | None = None
+    busy: bool = False
 
 
 class LocalEngine:
-    """Runs stages over tracks; use as a context manager."""
+    """Runs stages over tracks; use as a context manager. Calls of `run` take turns."""
 
-    concurrent_batches = 1  # a batch has songs enough for all workers of a machine
-
-    def __init__(self, workers: int, threads: int = 1) -> None:
-        self.workers, self.threads = workers, threads
-        self._pool: ProcessPoolExecutor | None = None
+    def __init__(self, workers: int, limits: Limits | None = None, attempts: int = 2) -> None:
+        self.workers, self.limits, self.attempts = workers, limits or Limits(), attempts
+        self._seats: list[_Seat] = []
+        self._turn = Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -42,74 +61,102 @@ class LocalEngine:
         self.close()
 
     def close(self) -> None:
-        """Stop the workers; running songs are finished first."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        """Stop the workers at once."""
+        for seat in self._seats:
+            seat.child.close()
+        self._seats = []
 
     def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
-        """One row per item, in their order, from the worker ``module:Class``; `on_row` is called as each comes in.
+        """As `Engine.run`."""
+        unread = [attempt(worker, context, item) for item in items if item.track.error]
+        with self._turn:
+            run = _Run(self, Load(worker, context), [item for item in items if not item.track.error], on_row)
+            try:
+                for row in unread:
+                    run.keep(row)
+                run.finish()
+            finally:
+                for seat in [seat for seat in self._seats if seat.busy]:  # an error ended the run
+                    self.drop(seat)
+        return [run.rows[item.track.track_id] for item in items]
 
-        `BackendUnavailable` from a worker stops the run: waiting songs are not begun, `on_row` gets the running ones.
-        """
-        rows = self._batch(worker, context, items, on_row)
-        for item in items:
-            if item.track.track_id not in rows:  # a worker died: find out whose fault it was
-                rows |= self._alone(worker, context, item, on_row)
-        return [rows[item.track.track_id] for item in items]
+    def seats(self, wanted: int) -> list[_Seat]:
+        """The workers that live, and as many new ones as are wanted and allowed."""
+        for seat in [seat for seat in self._seats if not seat.busy and not seat.child.alive]:
+            self.drop(seat)
+        while len(self._seats) < min(self.workers, wanted):
+            self._seats.append(_Seat(Supervised(self.limits)))
+        return self._seats
 
-    def _batch(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> dict[str, Row]:
-        rows: dict[str, Row] = {}
-        futures: list[Future[Row]] = []
-
-        def take(row: Row) -> None:
-            if row.track_id not in rows:
-                rows[row.track_id] = row
-                on_row(row)
-
-        try:
-            for item in items:
-                futures.append(self._executor().submit(attempt, worker, context, item))
-            for future in as_completed(futures):
-                take(future.result())
-        except BrokenProcessPool:
-            self._pool = None
-            for row in _finished(futures):
-                take(row)
-        except BackendUnavailable:
-            _cancel(futures)
-            wait(futures)
-            for row in _finished(futures):
-                take(row)
-            raise
-        finally:
-            _cancel(futures)
-        return rows
-
-    def _alone(self, worker: str, context: Context, item: Item, on_row: OnRow) -> dict[str, Row]:
-        rows = self._batch(worker, context, [item], on_row)
-        if not rows:
-            message = "its worker process died twice (out of memory, or a crash in native code)"
-            row = ended(item.track, "failed", "worker_died", message, 0.0)
-            on_row(row)
-            rows = {row.track_id: row}
-        return rows
-
-    def _executor(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self.workers, get_context("spawn"), initializer=start_process, initargs=(self.threads,)
-            )
-        return self._pool
+    def drop(self, seat: _Seat) -> None:
+        """End a worker."""
+        self._seats.remove(seat)
+        seat.child.close()
 
 
-def _cancel(futures: Iterable[Future[Row]]) -> None:
-    for future in futures:
-        future.cancel()
+class _Run:
+    """One stage over some songs."""
 
+    def __init__(self, engine: LocalEngine, load: Load, items: Sequence[Item], on_row: OnRow) -> None:
+        self.engine, self.load, self.on_row = engine, load, on_row
+        self.message = pickle.dumps(load)
+        self.work = Work.of(items, engine.attempts)
+        self.rows: dict[str, Row] = {}
+        self.refusal: BackendUnavailable | None = None
 
-def _finished(futures: Iterable[Future[Row]]) -> Iterator[Row]:
-    """The rows that are there."""
-    for future in futures:
-        if future.done() and not future.cancelled() and future.exception() is None:
-            yield future.result()
+    def keep(self, row: Row) -> None:
+        self.rows[row.track_id] = row
+        self.on_row(row)
+
+    def finish(self) -> None:
+        """Every song gets its row; after `BackendUnavailable` only those that are under way do."""
+        while self.work.left and self._hand_out():
+            self._collect()
+        if self.refusal is not None:
+            raise self.refusal
+
+    def _hand_out(self) -> bool:
+        """Give each free worker something to do; whether any has."""
+        if self.refusal is None:
+            for seat in self.engine.seats(self.work.left):
+                if not seat.busy:
+                    self._give(seat)
+        return any(seat.busy for seat in self.engine.seats(0)) or self.refusal is None
+
+    def _give(self, seat: _Seat) -> None:
+        if seat.load != self.message:
+            seat.load, seat.busy = self.message, seat.child.send(self.message, timed=False)
+        elif (item := self.work.next()) is not None:
+            seat.item, seat.busy = item, seat.child.send(pickle.dumps(item), timed=True)
+            if not seat.busy:  # it died while it had nothing to do
+                self.work.back(item)
+
+    def _collect(self) -> None:
+        busy = [seat for seat in self.engine.seats(0) if seat.busy]
+        wait([seat.child.connection for seat in busy], POLL_SECONDS)
+        for seat in busy:
+            if seat.child.ready():
+                self._take(seat)
+
+    def _take(self, seat: _Seat) -> None:
+        answer, item = seat.child.receive(), seat.item
+        seat.busy, seat.item = False, None
+        if isinstance(answer, Loss):
+            self.engine.drop(seat)
+            self._mourn(item, answer)
+            return
+        told: Answer = pickle.loads(answer)
+        if isinstance(told, Loaded):
+            self.work.loaded()
+        elif isinstance(told, BackendUnavailable):
+            self.refusal = told
+        else:
+            self.work.done()
+            self.keep(told)
+
+    def _mourn(self, item: Item | None, loss: Loss) -> None:
+        if item is None:
+            self.work.load_lost(self.load.worker, loss)
+        elif (row := self.work.lost(item, loss)) is not None:
+            self.work.done()
+            self.keep(row)

@@ -1,5 +1,6 @@
 """Workers that tests give to the engine; a worker process imports this file by name."""
 
+import ctypes
 import os
 import signal
 import time
@@ -25,15 +26,42 @@ class ObedientWorker:
         self.context = context
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
-        if track.text == "die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if track.text == "slow":
-            time.sleep(0.1)
-        if track.text == "bad":
-            raise BadInput("nobody can use this", reason="useless")
-        if track.text == "break":
-            raise RuntimeError("something broke")
-        if track.text == "missing":
-            raise BackendUnavailable("no such model here")
-        rejected = "dull" if track.text == "dull" else ""
+        word, _, rest = track.text.partition(" ")
+        match word:
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "crash":
+                ctypes.string_at(0)
+            case "leave":
+                os._exit(3)
+            case "slow":
+                time.sleep(0.1)
+            case "hang":
+                while True:
+                    time.sleep(1)
+            case "freeze":  # in native code that holds Python's lock
+                ctypes.PyDLL(None).sleep(1000)
+            case "swell":
+                time.sleep(len(bytearray(b"x") * int(rest)) and 60)
+            case "bad":
+                raise BadInput("nobody can use this", reason="useless")
+            case "break":
+                raise RuntimeError("something broke")
+            case "missing":
+                raise BackendUnavailable("no such model here")
+        rejected = "dull" if word == "dull" else ""
         return Made(Said(track.text, os.getpid()), Source("obedient"), rejected)
+
+
+class UnloadableWorker:
+    """Can't load its model."""
+
+    def __init__(self, context: Context) -> None:
+        raise OSError("the weights are torn")
+
+
+class AbsentWorker:
+    """Has no model."""
+
+    def __init__(self, context: Context) -> None:
+        raise BackendUnavailable("pip install something")

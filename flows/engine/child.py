@@ -1,0 +1,114 @@
+"""A worker process: loads a model, then makes a row of each song it is given. Started by `flows.engine.supervisor`.
+
+Conventions: messages are pickles. In come `Load` and `Item`; out go `Loaded`, `Row` and `BackendUnavailable`. Anything
+else that loading a model raises ends the process, its traceback in the file that the supervisor reads.
+"""
+
+import faulthandler
+import os
+import pickle
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TextIO
+
+from flows.engine.attempt import Item, attempt, load, start_process
+from flows.stages.context import Context
+from pipeline.errors import BackendUnavailable
+from pipeline.records.ledger import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The worker ``module:Class`` that the next songs are for."""
+
+    worker: str
+    context: Context
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The model is there."""
+
+
+Answer = Loaded | Row | BackendUnavailable
+
+
+def main(channel: int, story: int, seconds: float) -> None:
+    """Work until the supervisor hangs up."""
+    os.set_inheritable(channel, False)
+    os.set_inheritable(story, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the flow, which ends its workers
+    _end_with_supervisor()
+    connection, trouble = Connection(channel), os.fdopen(story, "w", buffering=1)
+    faulthandler.enable(trouble)
+    start_process(int(os.environ["OMP_NUM_THREADS"]))
+    desk = Desk(seconds, trouble)
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except EOFError:
+            return
+        connection.send_bytes(pickle.dumps(desk.answer(pickle.loads(message))))
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the process is at work on."""
+
+    seconds: float  # s, limit for a song; 0 = none
+    trouble: TextIO
+    wanted: Load | None = None
+    loading: float = 0.0  # s, not yet in a row
+
+    def answer(self, message: Load | Item) -> Answer:
+        try:
+            if isinstance(message, Load):
+                return self._load(message)
+            with self._limited():
+                return self._work(message)
+        except BackendUnavailable as error:
+            return error
+        except BaseException:
+            traceback.print_exc(file=self.trouble)
+            raise
+
+    def _load(self, message: Load) -> Loaded:
+        if message != self.wanted:
+            self.wanted = message
+            self.loading += load(message.worker, message.context)
+        return Loaded()
+
+    def _work(self, item: Item) -> Row:
+        if self.wanted is None:
+            raise RuntimeError("a song came before its worker's name")
+        row = attempt(self.wanted.worker, self.wanted.context, item)
+        loading, self.loading = self.loading, 0.0
+        return replace(row, phases={**row.phases, "load": row.phases.get("load", 0.0) + loading})
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """At the time limit a thread that needs no lock of Python's writes where each thread is, and ends us."""
+        if self.seconds:
+            faulthandler.dump_traceback_later(self.seconds, exit=True, file=self.trouble)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _end_with_supervisor() -> None:
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+    def wait() -> None:
+        os.read(lifeline, 1)  # returns when the other end is closed
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="lifeline").start()
