@@ -29,7 +29,7 @@ Status = Literal["ok", "rejected", "quarantined", "failed"]
 _STAGE = re.compile(r"(?P<stage>[a-z0-9_-]+)-(?P<key>[0-9a-f]{8})")
 _PART = re.compile(r"part-(?P<batch>\d{5,})(?:-g(?P<generation>\d{3,}))?\.parquet")
 _ARTEFACT = pa.struct([("name", pa.string()), ("path", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64())])
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("track_id", "status", "reason", "message", "values")]
     + [("artefacts", pa.list_(_ARTEFACT)), ("seconds", pa.float64())]
     + [(name, pa.string()) for name in ("backend", "weights_sha256", "licence")]
@@ -63,11 +63,13 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
+    """One file of a stage's rows."""
+
     path: Place
     batch: int
-    generation: int
-    version: str
+    generation: int  # 0 = the first of its batch
+    version: str  # another one when its bytes were written anew
 
 
 def stage_key(name: str, version: int, config: Config, dependencies: Mapping[str, str]) -> str:
@@ -98,7 +100,7 @@ class Ledger:
         """
         wanted = _unique(rows)
         while True:
-            parts = self._parts(stage, key, batch)
+            parts = self.parts(stage, key, batch)
             known = {} if force else _merge(parts)
             new = [row for row in wanted if row.track_id not in known or not known[row.track_id].settled]
             if parts and not new:
@@ -111,15 +113,25 @@ class Ledger:
 
     def rows(self, stage: str, key: str, batch: int) -> dict[str, Row]:
         """Track id -> its newest row; empty where nothing is committed."""
-        return _merge(self._parts(stage, key, batch))
+        return _merge(self.parts(stage, key, batch))
 
     def all_rows(self, stage: str, key: str) -> dict[str, Row]:
         """Track id -> its newest row, over all batches in their order."""
-        return _merge(self._parts(stage, key))
+        return _merge(self.parts(stage, key))
+
+    def parts(self, stage: str, key: str, batch: int | None = None) -> list[Part]:
+        """The committed parts of a stage, or of one batch, in the order of batch and generation."""
+        directory, parts = self.directory(stage, key), []
+        for entry in files.entries(directory, "part-" if batch is None else f"part-{batch:05d}"):
+            match = _PART.fullmatch(entry.name)
+            if match and batch in (None, int(match["batch"])):
+                batch_number, generation = int(match["batch"]), int(match["generation"] or 0)
+                parts.append(Part(directory / entry.name, batch_number, generation, entry.version))
+        return sorted(parts, key=lambda part: (part.batch, part.generation))
 
     def artefact_paths(self, stage: str, key: str) -> set[str]:
         """Every artefact that any row of any generation names, relative to the stage's directory."""
-        told = (row for part in self._parts(stage, key) for row in _rows_of(part))
+        told = (row for part in self.parts(stage, key) for row in _rows_of(part))
         return {artefact.path for row in told for artefact in row.artefacts}
 
     def stages(self) -> list[tuple[str, str]]:
@@ -131,7 +143,7 @@ class Ledger:
         """(stage, key, row) of one track, every generation, by time of commit; `batch` saves reading the others."""
         told = []
         for stage, key in self.stages():
-            for part in self._parts(stage, key, batch):
+            for part in self.parts(stage, key, batch):
                 table = parquet.read(part.path)
                 when = table.schema.metadata[b"committed_at"].decode()
                 mine = _decode(table.filter(pc.equal(table["track_id"], track_id)))
@@ -142,22 +154,13 @@ class Ledger:
         """Take every row of a track out of the parts of its batch; how many there were. Other rows stay as they are."""
         gone = 0
         for stage, key in self.stages():
-            for part in self._parts(stage, key, batch):
+            for part in self.parts(stage, key, batch):
                 table = parquet.read(part.path)
                 kept = table.filter(pc.not_equal(table["track_id"], track_id))
                 if kept.num_rows < table.num_rows:
                     files.replace(part.path, parquet.encode(kept))
                 gone += table.num_rows - kept.num_rows
         return gone
-
-    def _parts(self, stage: str, key: str, batch: int | None = None) -> list[_Part]:
-        directory, parts = self.directory(stage, key), []
-        for entry in files.entries(directory, "part-" if batch is None else f"part-{batch:05d}"):
-            match = _PART.fullmatch(entry.name)
-            if match and batch in (None, int(match["batch"])):
-                batch_number, generation = int(match["batch"]), int(match["generation"] or 0)
-                parts.append(_Part(directory / entry.name, batch_number, generation, entry.version))
-        return sorted(parts, key=lambda part: (part.batch, part.generation))
 
 
 def _unique(rows: Iterable[Row]) -> list[Row]:
@@ -171,22 +174,22 @@ def _unique(rows: Iterable[Row]) -> list[Row]:
     return [by_track[track_id] for track_id in sorted(by_track)]
 
 
-def _merge(parts: Iterable[_Part]) -> dict[str, Row]:
+def _merge(parts: Iterable[Part]) -> dict[str, Row]:
     return {row.track_id: row for part in parts for row in _rows_of(part)}
 
 
 @lru_cache(maxsize=256)  # parts; all stages of a batch in 16 parts each, some 20 MB. Ours
-def _rows_of(part: _Part) -> list[Row]:
+def _rows_of(part: Part) -> list[Row]:
     """The rows of a part, read once: every stage of a batch looks at those of the stages before it."""
     return _decode(parquet.read(part.path))
 
 
 def _encode(rows: list[Row]) -> bytes:
-    columns = {name: [getattr(row, name) for row in rows] for name in _SCHEMA.names}
+    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
     columns["artefacts"] = [[_plain(artefact) for artefact in row.artefacts] for row in rows]
     columns["phases"] = [list(row.phases.items()) for row in rows]
     moment = datetime.now(UTC).isoformat(timespec="microseconds")
-    schema = _SCHEMA.with_metadata({"committed_at": moment})
+    schema = SCHEMA.with_metadata({"committed_at": moment})
     return parquet.encode(pa.table({name: columns[name] for name in schema.names}, schema=schema))
 
 
@@ -196,7 +199,7 @@ def _plain(artefact: Artefact) -> dict[str, Any]:
 
 def _decode(table: Any) -> list[Row]:
     """The rows of a table, column by column: a quarter of the time that a dictionary for each row takes."""
-    return [Row(*cells) for cells in zip(*(_cells(table, name) for name in _SCHEMA.names), strict=True)]
+    return [Row(*cells) for cells in zip(*(_cells(table, name) for name in SCHEMA.names), strict=True)]
 
 
 def _cells(table: Any, name: str) -> list[Any]:

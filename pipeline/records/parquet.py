@@ -5,6 +5,7 @@ ledger of 20 parts aborted at exit ("terminate called without an active exceptio
 without them none of 70 did.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,10 +21,14 @@ def encode(table: Any) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def decode(data: bytes) -> Any:
-    """The `pyarrow.Table` in the bytes of a Parquet file; `pyarrow.ArrowInvalid` (a `ValueError`) if there is none."""
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(use_threads=False)
+def decode(data: bytes, columns: Sequence[str] | None = None) -> Any:
+    """The `pyarrow.Table` in the bytes of a Parquet file; `pyarrow.ArrowInvalid` (a `ValueError`) if there is none.
+
+    Of `columns` those that the file has; None = all.
+    """
+    names = None if columns is None else list(columns)
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns=names, use_threads=False)
 
 
-def read(path: Place) -> Any:
-    return decode(path.read_bytes())
+def read(path: Place, columns: Sequence[str] | None = None) -> Any:
+    return decode(path.read_bytes(), columns)
