@@ -3,65 +3,50 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 from prefect import flow
-from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.build_partition import MOST_BATCHES
 from flows.dataset import Dataset, publish
-from flows.engine.batch import BatchSummary
-from flows.engine.engine import Engine, open_engine
+from flows.engine.engine import open_engine
 from flows.environment import show_our_logs
+from flows.fan_out import fan_out
 from flows.funnel import failure_rate, funnel
-from flows.recipe import load_recipe
 from flows.shards import ShardedBatch
 from flows.stages.context import Context
-from flows.stages.graph import NODES, stage_keys
-from flows.tasks import catalogue, run_stage, write_shards
-from pipeline.config import Config
-from pipeline.errors import PipelineError
-from pipeline.records import files
+from flows.tasks import Scope, catalogue, write_shards
+from flows.work import ALL_STAGES, BuildFailedError, StageName, Work, Worked, open_build, run_stages
 from pipeline.records.catalog import Catalog
 
-logger = logging.getLogger(__name__)
-StageName = Literal[
-    "detection",
-    "quality",
-    "separation",
-    "artifacts",
-    "structure",
-    "annotation",
-    "selection",
-    "augmentation",
-    "tokenization",
-    "tokenization-copies",
-    "shards",
+__all__ = [
+    "ALL_STAGES",
+    "BuildFailedError",
+    "BuildParameters",
+    "BuildResult",
+    "StageName",
+    "build_dataset",
+    "open_build",
 ]
-ALL_STAGES: list[StageName] = list(get_args(StageName))
+logger = logging.getLogger(__name__)
 NEEDS_SPLITS = {"augmentation", "tokenization", "tokenization-copies", "shards"}
 
 
-class BuildFailedError(PipelineError):
-    """Batches or too many songs failed; what succeeded is committed, and the next build goes on from there."""
-
-
-class BuildParameters(Config):
+class BuildParameters(Work):
     """What a build takes; the run form in the UI shows these."""
 
-    recipe: str = Field(
-        default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
-    )
     library: str = Field(description="Folder, glob, or manifest (.txt, .csv, .parquet) of songs")
-    root: str = Field(
-        description="Where the ledger, the stems and the datasets are kept: a folder, or s3://bucket/prefix"
-    )
-    stages: list[StageName] = Field(default=ALL_STAGES, description="Stages to run, to rerun single steps")
     only_batches: list[int] = Field(default=[], description="Batches to run; empty = all")
-    force: bool = Field(default=False, description="Run the chosen stages again even where they are committed")
-    overrides: list[str] = Field(default=[], description="Settings laid over the recipe: section.key=value")
+    limit: int = Field(
+        default=0, ge=0, description="Only the first so many songs of the library, in a root of their own; 0 = all"
+    )
+    fan_out: str = Field(
+        default="",
+        description="Deployment that works on the batches, such as build-partition/pool; empty = this run does",
+    )
+    partition_batches: int = Field(
+        default=MOST_BATCHES, ge=1, le=MOST_BATCHES, description="Batches in one run, where they are fanned out"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,73 +58,66 @@ class BuildResult:
     dataset: Dataset | None  # None where the shards stage was left out
 
 
-@flow(
-    name="build-dataset",
-    persist_result=False,
-    validate_parameters=True,
-    task_runner=ThreadPoolTaskRunner(max_workers=1),  # type: ignore[arg-type]  # songs are spread inside a task
-)
+@flow(name="build-dataset", persist_result=False, validate_parameters=True)
 def build_dataset(build: BuildParameters) -> BuildResult:
     """Songs -> gated, separated, annotated, tokenized shards. Skips whatever the ledger says is committed."""
     show_our_logs()
     context = open_build(build)
-    batches = catalogue(context, build.library, fix=not NEEDS_SPLITS.isdisjoint(build.stages))
-    chosen = [b for b in batches if not build.only_batches or b in build.only_batches]
-    if unknown := sorted(set(build.only_batches) - set(batches)):
-        raise ValueError(f"only_batches names {unknown}; the catalogue has {batches}")
-    with open_engine("local", context.recipe.build) as engine:
-        summaries, failures = run_stages(context, build, chosen, engine)
+    fix = not NEEDS_SPLITS.isdisjoint(build.stages)
+    batches = catalogue(context, build.library, fix, build.limit)
+    if unknown := sorted(set(build.only_batches) - set(batches.all)):
+        raise ValueError(f"only_batches names {unknown}; the catalogue has {batches.all}")
+    chosen = [b for b in batches.named if not build.only_batches or b in build.only_batches]
+    if build.fan_out:
+        told = fan_out(build.fan_out, build, build.partition_batches, context, chosen)
+        songs, failures = told.songs, told.failures
+    else:
+        worked = work_here(context, build, chosen)
+        songs, failures = worked.songs, worked.failures
     check_failures(context, failures)
-    worked = sum(summary.worked for summary in summaries)
     if "shards" not in build.stages:
-        return BuildResult(worked, 0, None)
-    sharded = [write_shards(batch, context) for batch in batches]
+        return BuildResult(songs, 0, None)
+    sharded = shard(context, batches.all)
     dataset = publish(context, [s for batch in sharded for s in batch.sidecars])
-    say_what_happened(worked, sharded)
-    return BuildResult(worked, sum(len(batch.sidecars) for batch in sharded), dataset)
+    say_what_happened(songs, sharded)
+    return BuildResult(songs, sum(len(batch.sidecars) for batch in sharded), dataset)
 
 
-def open_build(build: BuildParameters) -> Context:
-    """The recipe read once, with the keys of its stages."""
-    recipe = load_recipe(build.recipe, build.overrides)
-    root = files.place(build.root)
-    files.prepare(root)
-    return Context(root, recipe, stage_keys(recipe))
+def work_here(context: Context, build: BuildParameters, batches: Sequence[int]) -> Worked:
+    """The stages in this process; many batches in runs inside this one, since no run may have 1,000 task runs."""
+    scope = Scope.current()
+    with open_engine(build.engine, context.recipe.build) as engine:
+
+        @flow(name="build-partition-here", persist_result=False)
+        def partition(batches: list[int]) -> Worked:
+            """A part of a build's run; on its Retry what finished is taken from the cache."""
+            return run_stages(context, build, batches, engine, scope)
+
+        if len(batches) <= MOST_BATCHES:
+            return run_stages(context, build, batches, engine, scope)
+        whole = Worked()
+        for group in groups(batches, MOST_BATCHES):
+            part = partition.with_options(flow_run_name=f"batches-{group[0]}-{group[-1]}")(group)
+            whole.summaries.extend(part.summaries)
+            whole.failures.extend(part.failures)
+    return whole
 
 
-def run_stages(
-    context: Context, build: BuildParameters, batches: Sequence[int], engine: Engine
-) -> tuple[list[BatchSummary], list[str]]:
-    """Every chosen stage over every chosen batch; a batch that fails stops its own later stages, no other batch's."""
-    futures: dict[tuple[str, int], PrefectFuture[Any]] = {}
-    plan = [(name, batch) for name in NODES if name in build.stages for batch in batches]
-    if context.recipe.build.keep_stems != "all":
-        plan.sort(key=lambda step: step[1])  # batch after batch: the stems of one are gone before the next one's come
-    for stage, batch in plan:
-        before = [future for (_, b), future in futures.items() if b == batch]
-        futures[stage, batch] = run_stage.submit(
-            stage, batch, context, build.force, engine, wait_for=before, return_state=False
-        )
-    summaries, failures = [], []
-    for (name, batch), future in futures.items():
-        future.wait()
-        if future.state.is_completed():
-            summaries.append(future.result())
-        else:
-            failures.append(f"{name} batch {batch}: {story_of(future.state)}")
-    return summaries, failures
+def shard(context: Context, batches: Sequence[int]) -> list[ShardedBatch]:
+    """The shards of all batches: a task for each, or for many at once where there would be too many tasks."""
+    size = 1 if len(batches) <= MOST_BATCHES else MOST_BATCHES
+    return [batch for group in groups(batches, size) for batch in write_shards(group, context)]
 
 
-def story_of(state: State[Any]) -> str:
-    """Why a task did not complete, in one line."""
-    return f"{state.name}: {state.message or 'no message'}".splitlines()[0]
+def groups(batches: Sequence[int], size: int) -> list[list[int]]:
+    return [list(batches[begin : begin + size]) for begin in range(0, len(batches), size)]
 
 
 def check_failures(context: Context, failures: Sequence[str]) -> None:
     """`BuildFailedError` where a batch failed, or more songs than the recipe allows."""
     if failures:
         raise BuildFailedError(
-            f"{len(failures)} tasks failed; what succeeded is committed, run the build again:\n" + "\n".join(failures)
+            f"{len(failures)} pieces failed; what succeeded is committed, run the build again:\n" + "\n".join(failures)
         )
     catalog = Catalog(context.root)
     songs = sum(len(catalog.read(batch)) for batch in catalog.batches())

@@ -1,0 +1,51 @@
+"""Talk with Prefect's server that a build can do without, or can wait for: the ledger is the record, not the server.
+
+Measured on 3.8.8: states of tasks are sent as events and no task asks for leave to run, so a build goes on while its
+server is away. What asks are artifacts (`best_effort`: lost) and the start of partitions (`patiently`: waited for).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import httpx
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+SHORT_SECONDS = 10  # for an answer to what a build can do without; ours
+PATIENCE_SECONDS = 1800.0  # for a server that is away where a build can't go on without; ours
+POLL_SECONDS = 5.0  # between two questions; Prefect's own `run_deployment` takes as long
+
+
+@contextmanager
+def best_effort(what: str) -> Iterator[None]:
+    """Try once; a server that is away, refuses or is slow costs a warning, and up to `SHORT_SECONDS` a question."""
+    try:
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: SHORT_SECONDS}):
+            yield
+    except (httpx.HTTPError, ConnectionError) as error:
+        logger.warning("%s: Prefect's server did not take it (%s); the build goes on", what, tell(error))
+
+
+def patiently(what: str, ask: Callable[[], T], patience: float = PATIENCE_SECONDS) -> T:
+    """The answer, asked for again while the server is away or overloaded; the last error after `patience` s.
+
+    `ask` must be harmless to repeat. An answer that says no (4xx) is raised at once.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return ask()
+        except (httpx.HTTPError, ConnectionError) as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
+            if refused or time.monotonic() > deadline:
+                raise
+            logger.warning("%s: no answer from Prefect's server (%s); asked again", what, tell(error))
+            time.sleep(POLL_SECONDS)
+
+
+def tell(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

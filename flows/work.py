@@ -1,0 +1,132 @@
+"""What a run of the build works on, and how it goes through its stages: shared by whole builds and by partitions."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any, Literal, get_args
+
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from flows.engine.batch import BatchSummary
+from flows.engine.engine import Engine, EngineName, concurrent_batches
+from flows.recipe import load_recipe
+from flows.stages.context import Context
+from flows.stages.graph import NODES, stage_keys
+from flows.tasks import Scope, run_stage
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.records import files
+
+StageName = Literal[
+    "detection",
+    "quality",
+    "separation",
+    "artifacts",
+    "structure",
+    "annotation",
+    "selection",
+    "augmentation",
+    "tokenization",
+    "tokenization-copies",
+    "shards",
+]
+ALL_STAGES: list[StageName] = list(get_args(StageName))
+Step = tuple[str, int]  # stage, batch
+
+
+class BuildFailedError(PipelineError):
+    """Batches or too many songs failed; what succeeded is committed, and the next build goes on from there."""
+
+
+class Work(Config):
+    """What both a build and a partition take."""
+
+    recipe: str = Field(
+        default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
+    )
+    root: str = Field(
+        description="Where the ledger, the stems and the datasets are kept: a folder, or s3://bucket/prefix"
+    )
+    stages: list[StageName] = Field(default=ALL_STAGES, description="Stages to run, to rerun single steps")
+    force: bool = Field(default=False, description="Run the chosen stages again even where they are committed")
+    engine: EngineName = Field(
+        default="local", description="Who works on the songs: processes of this machine, or a Ray cluster"
+    )
+    overrides: list[str] = Field(default=[], description="Settings laid over the recipe: section.key=value")
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What became of the stages of some batches."""
+
+    summaries: list[BatchSummary] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)  # one line each
+
+    @property
+    def songs(self) -> int:
+        """Songs times stages worked on now."""
+        return sum(summary.worked for summary in self.summaries)
+
+
+def open_build(work: Work) -> Context:
+    """The recipe read once, with the keys of its stages."""
+    recipe = load_recipe(work.recipe, work.overrides)
+    root = files.place(work.root)
+    files.prepare(root)
+    return Context(root, recipe, stage_keys(recipe))
+
+
+def run_stages(context: Context, work: Work, batches: Sequence[int], engine: Engine, scope: Scope) -> Worked:
+    """Every chosen stage over every batch; a batch that fails stops its own later stages, no other batch's.
+
+    As many batches are under way at once as keep the engine busy. With one, a stage goes over all batches before the
+    next stage does, so that each model is loaded once, unless stems are let go on the way.
+    """
+    names, at_once = [name for name in NODES if name in work.stages], concurrent_batches(work.engine)
+    if at_once == 1 and context.recipe.build.keep_stems == "all":
+        lanes = [[(name, batch) for name in names for batch in batches]]
+    else:  # batch after batch: the stems of one are gone before the next one's come
+        lanes = [[(name, batch) for name in names] for batch in batches]
+    worked, stop = Worked(), Event()
+
+    def run(lane: Sequence[Step]) -> None:
+        run_lane(lane, context, work, engine, scope, worked, stop)
+
+    if at_once == 1:
+        for lane in lanes:
+            run(lane)
+        return worked
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        for future in [pool.submit(copy_context().run, run, lane) for lane in lanes]:
+            future.result()
+    finally:
+        stop.set()
+        pool.shutdown(wait=False, cancel_futures=True)
+    return worked
+
+
+def run_lane(
+    lane: Sequence[Step], context: Context, work: Work, engine: Engine, scope: Scope, worked: Worked, stop: Event
+) -> None:
+    """One step after the other until `stop`; of a batch that failed, no further ones."""
+    failed: set[int] = set()
+    for stage, batch in lane:
+        if stop.is_set():
+            return
+        if batch in failed:
+            continue
+        state: State[Any] = run_stage(stage, batch, context, work.force, engine, scope, return_state=True)
+        if state.is_completed():
+            worked.summaries.append(state.result())
+        else:
+            failed.add(batch)
+            worked.failures.append(f"{stage} batch {batch}: {story_of(state)}")
+
+
+def story_of(state: State[Any]) -> str:
+    """Why a run did not complete, in one line."""
+    return f"{state.name}: {state.message or 'no message'}".splitlines()[0]
