@@ -1,0 +1,123 @@
+"""The mask predictor's weights in others' files: Hugging Face `LlamaModel`, and the authors' Lightning checkpoint.
+
+Conventions: weights are flat mappings from parameter name to tensor. Ours carry the backbone under ``lm.``, named as in
+`LlamaModel`; nothing is transposed or split (rotate-half rotary positions on both sides). The released checkpoint is
+a pickle: it is read by an unpickler that knows tensors and plain containers, and makes inert objects of all else.
+"""
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.network import MaskPredictor
+from pipeline.errors import BadInput
+
+Weights = Mapping[str, Tensor]
+BACKBONE = "lm."
+RELEASED = "model."  # prefix of the network inside the LightningModule; released code
+UNUSED = "lm.embed_tokens.weight"  # a single row that Llama insists on and nobody reads; released code
+BESIDE = ("clamp3.", "codec_model.", "codec_vae.", "codec_stft.")  # other systems in the same file; released code
+OPTIONAL = "rtd_head."  # built in training alone
+
+
+def to_llama(weights: Weights) -> dict[str, Tensor]:
+    """The backbone as `transformers.LlamaModel` names it, without the token embedding that it would not use."""
+    return {name[len(BACKBONE) :]: tensor for name, tensor in weights.items() if name.startswith(BACKBONE)}
+
+
+def from_llama(weights: Weights) -> dict[str, Tensor]:
+    """The backbone of a `LlamaModel` (or of a `LlamaForCausalLM`, whose names begin with ``model.``) as we name it."""
+    bare = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+    return {BACKBONE + name: t for name, t in bare.items() if name.startswith(("layers.", "norm."))}
+
+
+def load_backbone(network: MaskPredictor, weights: Weights) -> None:
+    """Put a `LlamaModel`'s weights under the network; `BadInput` names every key that does not fit."""
+    ours = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(BACKBONE)}
+    found = from_llama(weights)
+    _require_match(ours, found, "these Llama weights")
+    network.load_state_dict(found, strict=False)
+
+
+def load_released(network: MaskPredictor, path: Path) -> None:
+    """Put the authors' checkpoint into a network of its shape, strictly; `BadInput` names every key that does not fit.
+
+    A discriminator that only one side has is left out (the released inference does the same).
+    """
+    found = read_released(path)
+    ours = network.state_dict()
+    if not any(name.startswith(OPTIONAL) for name in ours):
+        found = {name: tensor for name, tensor in found.items() if not name.startswith(OPTIONAL)}
+    elif not any(name.startswith(OPTIONAL) for name in found):
+        ours = {name: tensor for name, tensor in ours.items() if not name.startswith(OPTIONAL)}
+    _require_match(ours, found, str(path))
+    network.load_state_dict(found, strict=False)
+
+
+def read_released(path: Path) -> dict[str, Tensor]:
+    """The network's part of a Lightning checkpoint, by our names."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_inert)
+        state = content["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        raise BadInput(
+            f"{path} is no Lightning checkpoint ({error}); give the released .ckpt file", "released"
+        ) from error
+    named = {name.removeprefix(RELEASED): tensor for name, tensor in state.items() if name.startswith(RELEASED)}
+    return {name: tensor for name, tensor in named.items() if name != UNUSED and not name.startswith(BESIDE)}
+
+
+def _require_match(ours: Weights, found: Weights, where: str) -> None:
+    wrong = [f"missing {name} {list(ours[name].shape)}" for name in ours if name not in found]
+    wrong += [f"unexpected {name} {list(found[name].shape)}" for name in found if name not in ours]
+    wrong += [
+        f"{name} is {list(found[name].shape)}, not {list(ours[name].shape)}"
+        for name in ours
+        if name in found and found[name].shape != ours[name].shape
+    ]
+    if wrong:
+        raise BadInput(
+            f"{where} do not fit the model: {'; '.join(wrong)}; choose the shape it was made with", "weights"
+        )
+
+
+class _Ignored:
+    """Stands for an object that is not read: takes any arguments and any state, and does nothing."""
+
+    def __init__(self, *args: object, **options: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+    def __call__(self, *args: object, **options: object) -> "_Ignored":
+        return self
+
+    def __setitem__(self, key: object, value: object) -> None: ...
+
+    def append(self, item: object) -> None: ...
+
+    def extend(self, items: object) -> None: ...
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors and plain containers; of all else it runs nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
+            return getattr(torch._utils, name)
+        if module == "torch" and name.endswith("Storage"):
+            return getattr(torch, name)
+        return _Ignored
+
+
+_inert = ModuleType("inert")
+_inert.Unpickler = _Unpickler  # type: ignore[attr-defined]
+_inert.UnpicklingError = pickle.UnpicklingError  # type: ignore[attr-defined]
+_inert.load = pickle.load  # type: ignore[attr-defined]  # asked for by the legacy format's magic number alone
