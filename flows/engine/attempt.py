@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 
 import numpy as np
-import torch
 
 from flows.engine.memory import peak_bytes, reset_peak
 from flows.stages.context import Context, Worker, to_row
@@ -51,12 +50,6 @@ class Resident:
 
 
 _RESIDENT = Resident()
-
-
-def start_process(threads: int) -> None:
-    """Fix what a result could depend on: torch's thread count."""
-    torch.set_num_threads(threads)
-    logging.captureWarnings(True)
 
 
 def load(name: str, context: Context) -> float:

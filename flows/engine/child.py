@@ -5,6 +5,7 @@ else that loading a model raises ends the process, its traceback in the file tha
 """
 
 import faulthandler
+import logging
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TextIO
 
-from flows.engine.attempt import Item, attempt, load, start_process
+from flows.engine.attempt import Item, attempt, load
 from flows.stages.context import Context
 from pipeline.errors import BackendUnavailable
 from pipeline.records.ledger import Row
@@ -46,7 +47,7 @@ def main(channel: int, story: int, seconds: float) -> None:
     _end_with_supervisor()
     connection, trouble = Connection(channel), os.fdopen(story, "w", buffering=1)
     faulthandler.enable(trouble)
-    start_process(int(os.environ["OMP_NUM_THREADS"]))
+    logging.captureWarnings(True)
     desk = Desk(seconds, trouble)
     while True:
         try:

@@ -23,6 +23,7 @@ GRACE_SECONDS = 5.0  # s that a child has to end itself at the time limit, telli
 STORY_CHARACTERS = 2000  # of where it hung or crashed; ours
 PROGRAM = "from flows.engine.child import main; main"  # not -m: messages name the module by its own name
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
+# What torch and the linear algebra under numpy read when they are loaded: a result could depend on their threads.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Reason = Literal["worker_died", "timeout", "out_of_memory"]
@@ -139,7 +140,7 @@ def _end(code: int) -> str:
 
 def _start(channel: int, story: int, limits: Limits) -> "subprocess.Popen[bytes]":
     path = os.pathsep.join([entry or os.getcwd() for entry in sys.path])
-    threads = {name: str(limits.threads) for name in THREADS}  # before anything loads that reads it
+    threads = {name: str(limits.threads) for name in THREADS}
     return subprocess.Popen(
         [sys.executable, "-c", f"{PROGRAM}({channel}, {story}, {limits.seconds})"],
         stdin=subprocess.PIPE,
