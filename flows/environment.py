@@ -11,6 +11,8 @@ DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline,model",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our modules also log outside flows
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",  # s; flows/server_setup.py's watch waits for several
+    "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + .. + 256 s for a server that is away at a run's start or end
     "TOKENIZERS_PARALLELISM": "false",
 }
 

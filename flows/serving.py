@@ -1,4 +1,4 @@
-"""A Prefect server on loopback and, in this process, a runner for the three deployments."""
+"""A Prefect server on loopback and, in this process, a runner for the deployments."""
 
 import logging
 import os
@@ -13,6 +13,7 @@ import httpx
 from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"  # in memory, a restart would leave slots taken for good
 START_SECONDS = 180  # a cold start took 22-60 s on a loaded machine
 
 
@@ -27,6 +28,7 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
             raise ServerDownError(f"port {port} of 127.0.0.1 is in use, by another Prefect server perhaps; try --port")
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
+    environment.setdefault("PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE", LEASES)
     environment["PREFECT_SERVER_UI_API_URL"] = f"http://127.0.0.1:{port}/api"  # else the page asks port 4200
     process = subprocess.Popen(words, env=environment)
     deadline = time.monotonic() + START_SECONDS
@@ -51,27 +53,34 @@ def healthy(port: int) -> bool:
         return False
 
 
-def serve_all(port: int, limit: int) -> None:
+def serve_all(port: int, limit: int, gpu_slots: int) -> None:
     """Server, deployments and runner, until interrupted."""
     server = start_server(port)
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     try:
-        run_deployments(limit)
+        run_deployments(limit, gpu_slots)
     finally:
         server.terminate()
         server.wait(30)
 
 
-def run_deployments(limit: int) -> None:
-    """Serve the three flows; needs PREFECT_API_URL, so Prefect is imported only here."""
+def run_deployments(limit: int, gpu_slots: int) -> None:
+    """Serve the flows; needs PREFECT_API_URL, so Prefect is imported only here.
+
+    A build that fans out waits for its partitions, so they are served only where it leaves them a slot.
+    """
     from prefect import serve
     from prefect.deployments.runner import RunnerDeployment
 
     from flows.build_dataset import build_dataset
+    from flows.build_partition import build_partition
     from flows.evaluate_model import evaluate_model
+    from flows.server_setup import TAG, set_up
     from flows.train_model import train_model
 
-    deployments = [
-        flow.to_deployment("laptop", tags=["backline"]) for flow in (build_dataset, train_model, evaluate_model)
-    ]
+    set_up(gpu_slots)
+    deployments = [build_dataset.to_deployment("laptop", tags=[TAG], concurrency_limit=1)]
+    deployments += [flow.to_deployment("laptop", tags=[TAG]) for flow in (train_model, evaluate_model)]
+    if limit > 1:
+        deployments.append(build_partition.to_deployment("laptop", tags=[TAG]))
     serve(*cast(list[RunnerDeployment], deployments), limit=limit, pause_on_shutdown=False)

@@ -33,14 +33,22 @@ def build(
     force: Annotated[
         bool, typer.Option("--force", help="Run the chosen stages again where they are committed.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Who works: local, processes of this machine, or ray, a cluster.")
+    ] = "local",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Only the first so many songs, in a root of their own; 0 = all.")
+    ] = 0,
+    fan_out: Annotated[
+        str, typer.Option(help="Deployment to work on the batches, such as build-partition/pool; else this process.")
+    ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: section.key=value.")] = None,
 ) -> None:
     """Turn a song library into a dataset of token shards.
 
     Stages: detection, quality, separation, artifacts, structure, annotation, selection, augmentation, tokenization,
     tokenization-copies, shards. Whatever is committed is skipped: run it again after a failure, after adding songs,
-    or after
-    changing a setting, and only what is missing is done.
+    or after changing a setting, and only what is missing is done.
 
     Example: backline build --library ~/Music/songs --root runs/mine
     """
@@ -55,6 +63,9 @@ def build(
                 "stages": names(stages) or ALL_STAGES,
                 "only_batches": numbers(only_batches),
                 "force": force,
+                "engine": engine,
+                "limit": limit,
+                "fan_out": fan_out,
                 "overrides": set_ or [],
             }
         )

@@ -1,0 +1,88 @@
+"""What a Prefect server must have for our flows, made where it lacks: a limit for GPUs, a watch over runs, a pool.
+
+Idempotent; what is there is left as a person may have changed it in the UI.
+"""
+
+import json
+import logging
+from datetime import timedelta
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+
+from flows.slots import GPU_LIMIT
+
+logger = logging.getLogger(__name__)
+WATCH = "backline: a run without a heartbeat has crashed"
+TAG = "backline"  # of all our deployments: other flows of the server are none of our business
+HEARTBEAT = "prefect.flow-run.heartbeat"
+# Runs send a heartbeat a minute (flows/environment.py). Long enough that a server that was restarted, or is late with
+# its events (two minutes were measured under load), takes no living run for a dead one; ours.
+SILENCE = timedelta(minutes=5)
+
+
+def set_up(gpu_slots: int) -> None:
+    """The limit and the watch."""
+    make_gpu_limit(gpu_slots)
+    make_watch()
+
+
+def make_gpu_limit(slots: int) -> None:
+    """The limit on stages that need a GPU at the same time; 0 = none is made, and nothing waits."""
+    with get_client(sync_client=True) as client:
+        try:
+            there = client.read_global_concurrency_limit_by_name(GPU_LIMIT)
+        except ObjectNotFound:
+            if slots:
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=GPU_LIMIT, limit=slots))
+        else:
+            if there.limit != slots:
+                logger.info("the limit %s stays at %d; the UI changes it", GPU_LIMIT, there.limit)
+
+
+def make_watch(silence: timedelta = SILENCE) -> None:
+    """The automation that marks runs as crashed whose heartbeats stopped: their process or machine is gone."""
+    with get_client(sync_client=True) as client:
+        if not client.read_automations_by_name(WATCH):
+            client.create_automation(watch(silence))
+        for twin in sorted(client.read_automations_by_name(WATCH), key=lambda one: str(one.id))[1:]:
+            client.delete_automation(twin.id)  # of a call at the same time
+
+
+def watch(silence: timedelta) -> AutomationCore:
+    """After a heartbeat some other event of the run must come: a heartbeat, or a change of state."""
+    return AutomationCore(
+        name=WATCH,
+        description="Made by `backline serve` and `backline deploy`; Retry then goes on from what is committed.",
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={"prefect.flow-run.*"},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.tag.{TAG}"], "prefect.resource.role": ["tag"]}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=silence,
+        ),
+        actions=[
+            ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {silence}: killed, or cut off")
+        ],
+    )
+
+
+def make_pool(name: str, kind: str, template: Path) -> None:
+    """The work pool, from its job template."""
+    body = json.loads(template.read_text(encoding="utf-8"))
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=body))
+        except ObjectAlreadyExists:
+            logger.info("the work pool %s is there and stays as it is", name)
