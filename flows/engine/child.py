@@ -52,7 +52,7 @@ def main(channel: int, story: int, seconds: float) -> None:
     while True:
         try:
             message = connection.recv_bytes()
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # reset: the supervisor was killed and left an answer unread
             return
         connection.send_bytes(pickle.dumps(desk.answer(pickle.loads(message))))
 
