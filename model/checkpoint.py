@@ -46,6 +46,7 @@ class TrainState:
     """What resuming needs beyond the weights."""
 
     optimizer: Mapping[str, Any]  # AdamW's state_dict
+    weights: Mapping[str, torch.Tensor]  # as trained, where model.safetensors holds their moving average; else empty
     rng: tuple[Mapping[str, torch.Tensor], ...]  # per process: "cpu" and, on GPUs, "cuda"
 
 
@@ -64,7 +65,7 @@ class Checkpoint:
         if not (self.path / STATE).exists():
             raise BadInput(f"{self.path} holds weights only, no optimiser state: it can't be resumed", "weights_only")
         raw = torch.load(self.path / STATE, map_location="cpu", weights_only=True)
-        return TrainState(raw["optimizer"], tuple(raw["rng"]))
+        return TrainState(raw["optimizer"], raw.get("weights", {}), tuple(raw["rng"]))
 
 
 def save(
@@ -78,7 +79,8 @@ def save(
     (draft / RUN).write_text(run.model_dump_json(indent=2))
     (draft / PROGRESS).write_text(json.dumps(asdict(progress), indent=2))
     if state is not None:
-        torch.save({"optimizer": dict(state.optimizer), "rng": [dict(r) for r in state.rng]}, draft / STATE)
+        kept = {"optimizer": dict(state.optimizer), "weights": dict(state.weights), "rng": [dict(r) for r in state.rng]}
+        torch.save(kept, draft / STATE)
     sizes = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}
     for file in draft.iterdir():
         _sync(file)

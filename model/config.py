@@ -140,7 +140,8 @@ class StageConfig(Config):
     accumulation: int = Field(default=4, ge=1)  # micro-batches a step; paper 5.2
     learning_rate: float = Field(default=1e-5, gt=0)  # peak, cosine to zero; paper 5.2
     warmup_steps: int = Field(default=10_000, ge=0)  # linear; paper 5.2
-    weight_decay: float = Field(default=0.01, ge=0)  # AdamW, every parameter; paper 5.2
+    weight_decay: float = Field(default=0.01, ge=0)  # AdamW; paper 5.2
+    decay: Literal["all", "matrices"] = "all"  # what decays; paper and released code: every parameter
     betas: tuple[float, float] = (0.9, 0.999)  # released code
     eps: float = Field(default=1e-8, gt=0)  # paper 5.2
     condition_dropout: float = Field(default=0.5, ge=0, le=1)  # text and reference, independently; paper 5.2
@@ -157,6 +158,11 @@ class TrainingConfig(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     seed: int = Field(default=0, ge=0)  # of weights, Sobol stream, masks, crops and condition dropout
     clip: float = Field(default=1.0, gt=0)  # largest global gradient norm; paper 5.2
+    weight_mean: float = Field(
+        default=0.0, ge=0, lt=1
+    )  # decay of the moving average that is kept; 0 = none; paper: none
+    compile: bool = False  # each layer by torch.compile; needs a compiler
+    recompute: bool = False  # activations of each layer again in the backward pass; for 3b on 80 GB
     precision: Literal["no", "bf16", "fp16"] = "bf16"  # Accelerate's mixed precision; paper 5.2; "no" (fp32) on CPU
     crop_mode: Literal["encoded_windows", "slice"] = "encoded_windows"  # slice: only codecs without windows
     workers: int = Field(default=0, ge=0)  # data-loader processes; changes no byte of the training

@@ -10,7 +10,7 @@ import argparse
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -32,6 +32,7 @@ from model.journal import Journal, Meter
 from model.lock import sole_trainer
 from model.network import parameter_counts
 from model.objective import Objective, denominators
+from model.optimisation import WeightMean, adamw, compile_each, learning_rate, recompute
 from model.schedule import generator
 from model.shards import ShardSamples, load_training_split, manifest_sha256, weights_behind
 from model.stopping import RESUME_ME, StopRequest
@@ -91,7 +92,12 @@ class Trainer:
         torch.manual_seed(self.config.seed)
         self.objective = Objective(run.model, self.config.objective)
         torch.manual_seed(generator(self.config.seed, "dropout", self.rank).initial_seed())
+        self.mean = WeightMean(self.config.weight_mean, self._weights()) if self.config.weight_mean > 0 else None
         self.progress, self.state = self._resumed()
+        if self.config.recompute:
+            recompute(self.objective.network.lm.layers)
+        if self.config.compile:
+            compile_each(self.objective.network.lm.layers)
         self.held_out: Sequence[Sample] = ()  # songs of `val`, read with each stage
         self.module = self.accelerator.prepare(self.objective)
         self.optimizer = self._new_optimizer(self.config.stages[0])
@@ -162,10 +168,7 @@ class Trainer:
         self.module.train()
 
     def _new_optimizer(self, stage: StageConfig) -> Any:
-        adamw = torch.optim.AdamW(
-            self.objective.parameters(), stage.learning_rate, stage.betas, stage.eps, stage.weight_decay
-        )
-        return self.accelerator.prepare(adamw)
+        return self.accelerator.prepare(adamw(self.objective, stage))
 
     def _steps(self, stage: StageConfig, source: RowSource) -> Iterator[list[Batch]]:
         """The micro-batches of each step that the stage still has to take."""
@@ -220,6 +223,8 @@ class Trainer:
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.mean is not None:
+            self.mean.add(self._weights())
         meter.step(rate, float(norm))
         self._advance(stage, agreed.reference_impossible)
 
@@ -289,9 +294,11 @@ class Trainer:
 
     def _save(self, path: Path, with_state: bool) -> None:
         rng = gather_object([_get_rng()]) if with_state else []
-        state = TrainState(self.optimizer.state_dict(), tuple(rng)) if with_state else None
+        trained = self._weights() if self.mean is not None else {}
+        state = TrainState(self.optimizer.state_dict(), trained, tuple(rng)) if with_state else None
         if self.is_main:
-            checkpoint.save(path, self.objective.network.state_dict(), self.run, self.progress, state)
+            kept = self._weights() if self.mean is None else self.mean.mean
+            checkpoint.save(path, kept, self.run, self.progress, state)
         self.accelerator.wait_for_everyone()
 
     def _resumed(self) -> tuple[Progress, TrainState | None]:
@@ -301,21 +308,20 @@ class Trainer:
         if newest is None:
             return Progress(manifest_sha256=manifest), None
         found = checkpoint.load(newest)
-        self.objective.network.load_state_dict(found.weights())
+        kept, state = found.weights(), found.state()
+        if self.mean is not None:
+            self.mean.load(kept)
+        self.objective.network.load_state_dict(state.weights or kept)
         logger.info("resuming %s after step %d", newest, found.progress.step)
-        return found.progress, found.state()
+        return found.progress, state
+
+    def _weights(self) -> Mapping[str, Tensor]:
+        weights: Mapping[str, Tensor] = self.objective.network.state_dict()
+        return weights
 
     def _tracker_options(self) -> dict[str, dict[str, int]]:
         """TensorBoard hides what a killed run wrote beyond the checkpoint that this one resumes from."""
         return {"tensorboard": {"purge_step": self.progress.step + 1}} if self.config.log_with == "tensorboard" else {}
-
-
-def learning_rate(stage: StageConfig, step: int) -> float:
-    """Rate of the stage's step `step` (0-based): linear warm-up to the peak, then a cosine that ends at zero."""
-    if step < stage.warmup_steps:
-        return stage.learning_rate * (step + 1) / stage.warmup_steps
-    done = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
-    return stage.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _cpu() -> bool:

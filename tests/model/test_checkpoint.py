@@ -11,7 +11,9 @@ from model.config import TrainRun
 from pipeline.errors import BadInput
 
 WEIGHTS = {"a": torch.arange(6, dtype=torch.float32).reshape(2, 3), "b": torch.ones(1)}
-STATE_OF = TrainState({"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}, ({"cpu": torch.get_rng_state()},))
+STATE_OF = TrainState(
+    {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}, {}, ({"cpu": torch.get_rng_state()},)
+)
 
 
 def make(folder: Path, *steps: int) -> None:

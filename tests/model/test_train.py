@@ -19,8 +19,9 @@ from model import checkpoint, endings, journal
 from model.checkpoint import STATE, WEIGHTS, resolve
 from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
 from model.lock import sole_trainer
+from model.optimisation import learning_rate
 from model.stopping import RESUME_ME, StopRequest
-from model.train import Outcome, Trainer, learning_rate, main, train
+from model.train import Outcome, Trainer, main, train
 from pipeline.errors import BadInput
 
 TINY = ModelConfig(layers=1, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8, attention_dropout=0.2)
@@ -106,6 +107,18 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(dataset: Path, tmp_path
     train(recipe(), dataset, killed)
     assert weights(killed) == weights(undisturbed)
     assert told(killed) == told(undisturbed)
+
+
+def test_a_run_with_a_mean_of_weights_keeps_the_mean_and_resumes_the_weights(dataset: Path, tmp_path: Path) -> None:
+    undisturbed, stopped, plain = tmp_path / "a", tmp_path / "b", tmp_path / "c"
+    train(recipe(weight_mean=0.5), dataset, undisturbed)
+    assert not Trainer(recipe(weight_mean=0.5), dataset, stopped, StopAt(stopped, 3))().finished
+    train(recipe(weight_mean=0.5), dataset, stopped)
+    assert weights(stopped) == weights(undisturbed)
+    assert told(stopped) == told(undisturbed)
+    train(recipe(), dataset, plain)
+    assert [line["loss"] for line in told(plain)] == [line["loss"] for line in told(undisturbed)]
+    assert weights(plain) != weights(undisturbed)
 
 
 def test_sigterm_ends_the_step_saves_and_says_resume_me(dataset: Path, tmp_path: Path) -> None:
