@@ -16,7 +16,7 @@ from flows.funnel import failure_rate, funnel
 from flows.shards import ShardedBatch
 from flows.stages.context import Context
 from flows.tasks import Scope, catalogue, write_shards
-from flows.work import ALL_STAGES, BuildFailedError, StageName, Work, Worked, open_build, run_stages
+from flows.work import ALL_STAGES, BuildFailedError, StageName, Work, Worked, groups, open_build, run_stages
 from pipeline.records.catalog import Catalog
 
 __all__ = [
@@ -68,19 +68,21 @@ def build_dataset(build: BuildParameters) -> BuildResult:
     if unknown := sorted(set(build.only_batches) - set(batches.all)):
         raise ValueError(f"only_batches names {unknown}; the catalogue has {batches.all}")
     chosen = [b for b in batches.named if not build.only_batches or b in build.only_batches]
-    if build.fan_out:
-        told = fan_out(build.fan_out, build, build.partition_batches, context, chosen)
-        songs, failures = told.songs, told.failures
-    else:
-        worked = work_here(context, build, chosen)
-        songs, failures = worked.songs, worked.failures
-    check_failures(context, failures)
+    worked = work_on(context, build, chosen)
+    check_failures(context, worked.failures)
     if "shards" not in build.stages:
-        return BuildResult(songs, 0, None)
+        return BuildResult(worked.songs, 0, None)
     sharded = shard(context, batches.all)
     dataset = publish(context, [s for batch in sharded for s in batch.sidecars])
-    say_what_happened(songs, sharded)
-    return BuildResult(songs, sum(len(batch.sidecars) for batch in sharded), dataset)
+    say_what_happened(worked.songs, sharded)
+    return BuildResult(worked.songs, sum(len(batch.sidecars) for batch in sharded), dataset)
+
+
+def work_on(context: Context, build: BuildParameters, batches: Sequence[int]) -> Worked:
+    """The chosen stages over these batches, in this process or in runs of a deployment."""
+    if build.fan_out:
+        return fan_out(build.fan_out, build, build.partition_batches, context, batches)
+    return work_here(context, build, batches)
 
 
 def work_here(context: Context, build: BuildParameters, batches: Sequence[int]) -> Worked:
@@ -95,22 +97,16 @@ def work_here(context: Context, build: BuildParameters, batches: Sequence[int]) 
 
         if len(batches) <= MOST_BATCHES:
             return run_stages(context, build, batches, engine, scope)
-        whole = Worked()
+        worked = Worked()
         for group in groups(batches, MOST_BATCHES):
-            part = partition.with_options(flow_run_name=f"batches-{group[0]}-{group[-1]}")(group)
-            whole.summaries.extend(part.summaries)
-            whole.failures.extend(part.failures)
-    return whole
+            worked.add(partition.with_options(flow_run_name=f"batches-{group[0]}-{group[-1]}")(group))
+    return worked
 
 
 def shard(context: Context, batches: Sequence[int]) -> list[ShardedBatch]:
     """The shards of all batches: a task for each, or for many at once where there would be too many tasks."""
     size = 1 if len(batches) <= MOST_BATCHES else MOST_BATCHES
     return [batch for group in groups(batches, size) for batch in write_shards(group, context)]
-
-
-def groups(batches: Sequence[int], size: int) -> list[list[int]]:
-    return [list(batches[begin : begin + size]) for begin in range(0, len(batches), size)]
 
 
 def check_failures(context: Context, failures: Sequence[str]) -> None:

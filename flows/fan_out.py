@@ -23,7 +23,7 @@ from flows.shards import config_hash
 from flows.stages.context import Context
 from flows.stages.graph import NODES
 from flows.tasks import Scope, unsettled
-from flows.work import Work, story_of
+from flows.work import Work, Worked, groups, story_of
 from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
@@ -33,14 +33,6 @@ PAGE = 200  # runs that one answer of Prefect's API holds at most
 
 class NoDeploymentError(PipelineError):
     """The deployment that is to work on partitions is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class FannedOut:
-    """What became of the partitions."""
-
-    songs: int  # songs times stages worked on, by the last attempt of each partition
-    failures: list[str]  # one line for each partition that did not complete
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +47,14 @@ class Partition:
         return name_of(self.part)
 
 
-def fan_out(deployment: str, work: Work, size: int, context: Context, batches: Sequence[int]) -> FannedOut:
+def fan_out(deployment: str, work: Work, size: int, context: Context, batches: Sequence[int]) -> Worked:
     """Give the batches, `size` a run, to runs of the deployment and wait for all of them.
 
     A Retry of the calling run finds the runs that it started before: finished ones stay, failed ones and those with
     songs left to do are retried, those under way are waited for.
     """
     scope = Scope.current()
-    parts = [partition(work, context, batches[i : i + size]) for i in range(0, len(batches), size)]
+    parts = [partition(work, context, group) for group in groups(batches, size)]
     partitions = [Partition(part, start(deployment, part, scope)) for part in parts]
     if scope.again:
         retry_unfinished(context, partitions)
@@ -100,8 +92,9 @@ def start(deployment: str, part: PartitionParameters, scope: Scope) -> UUID:
 
 
 def name_of(part: PartitionParameters) -> str:
-    """``batches-0-79``"""
-    return f"batches-{part.batches[0]}-{part.batches[-1]}"
+    """``batches-0-79``, or ``detection-0-79`` where that is the only stage"""
+    what = part.stages[0] if len(part.stages) == 1 else "batches"
+    return f"{what}-{part.batches[0]}-{part.batches[-1]}"
 
 
 def retry_unfinished(context: Context, partitions: Sequence[Partition]) -> None:
@@ -158,13 +151,12 @@ def read(ids: Sequence[UUID]) -> dict[UUID, FlowRun]:
     return patiently("state of the partitions", ask, patience=float("inf"))
 
 
-def collect(partitions: Sequence[Partition], runs: dict[UUID, FlowRun]) -> FannedOut:
-    """What the ended runs tell."""
-    songs, failures = 0, []
+def collect(partitions: Sequence[Partition], runs: dict[UUID, FlowRun]) -> Worked:
+    """What the ended runs tell: songs of the last attempt of each, one line for each that did not complete."""
+    worked = Worked()
     for p in partitions:
         run = runs[p.run]
-        songs += int(run.labels.get(WORKED, 0))
+        worked.songs += int(run.labels.get(WORKED, 0))
         if run.state is None or not run.state.is_completed():
-            story = "never began" if run.state is None else story_of(run.state)
-            failures.append(f"{p.name}: {story}; its run {run.name} tells more")
-    return FannedOut(songs, failures)
+            worked.failures.append(f"{p.name}: {'never began' if run.state is None else story_of(run.state)}")
+    return worked

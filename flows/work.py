@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from flows.engine.batch import BatchSummary
 from flows.engine.engine import Engine, EngineName, concurrent_batches
 from flows.recipe import load_recipe
 from flows.stages.context import Context
@@ -35,6 +34,7 @@ StageName = Literal[
 ]
 ALL_STAGES: list[StageName] = list(get_args(StageName))
 Step = tuple[str, int]  # stage, batch
+TOGETHER = 8  # batches: a model is loaded for 2,048 songs, and the rows of earlier stages are still in memory; ours
 
 
 class BuildFailedError(PipelineError):
@@ -58,17 +58,16 @@ class Work(Config):
     overrides: list[str] = Field(default=[], description="Settings laid over the recipe: section.key=value")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Worked:
     """What became of the stages of some batches."""
 
-    summaries: list[BatchSummary] = field(default_factory=list)
+    songs: int = 0  # songs times stages worked on now
     failures: list[str] = field(default_factory=list)  # one line each
 
-    @property
-    def songs(self) -> int:
-        """Songs times stages worked on now."""
-        return sum(summary.worked for summary in self.summaries)
+    def add(self, other: "Worked") -> None:
+        self.songs += other.songs
+        self.failures += other.failures
 
 
 def open_build(work: Work) -> Context:
@@ -82,49 +81,51 @@ def open_build(work: Work) -> Context:
 def run_stages(context: Context, work: Work, batches: Sequence[int], engine: Engine, scope: Scope) -> Worked:
     """Every chosen stage over every batch; a batch that fails stops its own later stages, no other batch's.
 
-    As many batches are under way at once as keep the engine busy. With one, a stage goes over all batches before the
-    next stage does, so that each model is loaded once, unless stems are let go on the way.
+    As many batches are under way at once as keep the engine busy. With one, a stage goes over `TOGETHER` batches before
+    the next stage does, so that its model is loaded once for them, unless stems are let go on the way.
     """
     names, at_once = [name for name in NODES if name in work.stages], concurrent_batches(work.engine)
-    if at_once == 1 and context.recipe.build.keep_stems == "all":
-        lanes = [[(name, batch) for name in names for batch in batches]]
-    else:  # batch after batch: the stems of one are gone before the next one's come
-        lanes = [[(name, batch) for name in names] for batch in batches]
+    together = TOGETHER if at_once == 1 and context.recipe.build.keep_stems == "all" else 1
+    lanes = [[(name, batch) for name in names for batch in group] for group in groups(batches, together)]
     worked, stop = Worked(), Event()
 
-    def run(lane: Sequence[Step]) -> None:
-        run_lane(lane, context, work, engine, scope, worked, stop)
+    def run(lane: Sequence[Step]) -> Worked:
+        return run_lane(lane, context, work, engine, scope, stop)
 
     if at_once == 1:
         for lane in lanes:
-            run(lane)
+            worked.add(run(lane))
         return worked
     pool = ThreadPoolExecutor(at_once)
     try:
         for future in [pool.submit(copy_context().run, run, lane) for lane in lanes]:
-            future.result()
+            worked.add(future.result())
     finally:
         stop.set()
         pool.shutdown(wait=False, cancel_futures=True)
     return worked
 
 
-def run_lane(
-    lane: Sequence[Step], context: Context, work: Work, engine: Engine, scope: Scope, worked: Worked, stop: Event
-) -> None:
+def run_lane(lane: Sequence[Step], context: Context, work: Work, engine: Engine, scope: Scope, stop: Event) -> Worked:
     """One step after the other until `stop`; of a batch that failed, no further ones."""
-    failed: set[int] = set()
+    worked, failed = Worked(), set[int]()
     for stage, batch in lane:
         if stop.is_set():
-            return
+            break
         if batch in failed:
             continue
         state: State[Any] = run_stage(stage, batch, context, work.force, engine, scope, return_state=True)
         if state.is_completed():
-            worked.summaries.append(state.result())
+            worked.songs += state.result().worked
         else:
             failed.add(batch)
             worked.failures.append(f"{stage} batch {batch}: {story_of(state)}")
+    return worked
+
+
+def groups(batches: Sequence[int], size: int) -> list[list[int]]:
+    """`size` of them at a time."""
+    return [list(batches[begin : begin + size]) for begin in range(0, len(batches), size)]
 
 
 def story_of(state: State[Any]) -> str:
