@@ -1,0 +1,87 @@
+"""What became of kills: checked one by one, and counted for the table at the end of the tests."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import driver
+import pool
+
+HERE = Path(__file__).parent
+DRIVER_SECONDS = 1200  # s, for the longest list of kills on a busy machine; ours
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One kill and the rerun after it."""
+
+    what: str  # of what, at what moment
+    step: str
+    work: int  # songs times stages that workers began, before the kill and after it
+    undisturbed: int  # the same of a build that nothing disturbs
+    differ: Mapping[str, Any]  # what came out otherwise; empty is good
+
+    @property
+    def redone(self) -> int:
+        return self.work - self.undisturbed
+
+
+TOLD: list[Kill] = []
+
+
+def record(kill: Kill) -> Kill:
+    """Count a kill for the table."""
+    TOLD.append(kill)
+    return kill
+
+
+def table() -> Iterator[str]:
+    """One line for each kind: kills, and the share of work that was done again."""
+    yield f"{'killed':44s} {'kills':>6s} {'differ':>7s} {'songs x stages':>15s} {'redone a kill':>14s} {'share':>7s}"
+    for what in dict.fromkeys(kill.what for kill in TOLD):
+        mine = [kill for kill in TOLD if kill.what == what]
+        redone, work = sum(kill.redone for kill in mine), sum(kill.undisturbed for kill in mine)
+        yield (
+            f"{what:44s} {len(mine):6d} {sum(bool(kill.differ) for kill in mine):7d} {mine[0].undisturbed:15d} "
+            f"{redone / len(mine):14.2f} {redone / max(1, work):7.1%}"
+        )
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a process that must find our modules."""
+    ours = [str(HERE), str(HERE.parents[1])]
+    path = os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def drive(plan: driver.Plan) -> tuple[dict[str, Any], list[Kill]]:
+    """What the driver tells of the undisturbed run, and its kills."""
+    whole, killed = _told("driver.py", asdict(plan))
+    what = f"{'power cut' if plan.power_cut else 'kill'} in a file-system step: {plan.scenario}"
+    return whole, [_recorded(kill | {"what": what}) for kill in killed]
+
+
+def drive_pool(plan: pool.Plan) -> list[Kill]:
+    """The kills of processes of the local engine."""
+    whole, killed = _told("pool.py", asdict(plan))
+    assert whole["outcome"]["wrong"] == []
+    return [_recorded(kill) for kill in killed]
+
+
+def _told(program: str, plan: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The undisturbed run and the kills; every one must have killed."""
+    command = [sys.executable, str(HERE / program), json.dumps(plan)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DRIVER_SECONDS)
+    assert done.returncode == 0, done.stderr[-4000:]
+    whole, *killed = (json.loads(line) for line in done.stdout.splitlines())
+    assert all(kill["killed"] for kill in killed), [kill for kill in killed if not kill["killed"]]
+    return whole, killed
+
+
+def _recorded(told: Mapping[str, Any]) -> Kill:
+    return record(Kill(*(told[name] for name in ("what", "step", "work", "undisturbed", "differ"))))
