@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil
+from time import monotonic
 from typing import Protocol
 
 from flows.engine.attempt import Item
@@ -17,7 +18,7 @@ from pipeline.records.ledger import Ledger, Row
 
 DONE = ("ok", "rejected", "quarantined")  # a failed song is tried again by the next build
 # A batch is committed in parts, so that a kill loses little work, and in few, since each is a file that every later
-# look reads: with 256 songs, every 16. Ours.
+# look reads: with 256 songs, every 16, and not before `build.part_seconds` have passed. Ours.
 PARTS = 16
 LEAST = 4  # songs a part
 
@@ -85,19 +86,21 @@ class _Keeper:
     batch: int
     force: bool
     watcher: Watcher
-    every: int  # rows a part
+    every: int  # rows a part, at least
+    seconds: float  # between parts, at least
     waiting: list[Row] = field(default_factory=list)
+    since: float = field(default_factory=monotonic)  # the last part
 
     def add(self, row: Row) -> None:
         self.waiting.append(row)
         self.watcher.add(row)
-        if len(self.waiting) >= self.every:
+        if len(self.waiting) >= self.every and monotonic() - self.since >= self.seconds:
             self.commit()
 
     def commit(self) -> None:
         if self.waiting:
             self.ledger.commit(self.stage, self.key, self.batch, self.waiting, force=self.force)
-            self.waiting = []
+            self.waiting, self.since = [], monotonic()
 
 
 def run_batch(stage: str, context: Context, batch: int, engine: Engine, force: bool, watcher: Watcher) -> BatchSummary:
@@ -110,7 +113,8 @@ def run_batch(stage: str, context: Context, batch: int, engine: Engine, force: b
     todo = left_to_do(items, stage, force)
     rows: list[Row] = []
     if todo:
-        keeper = _Keeper(ledger, stage, key, batch, force, watcher, max(LEAST, ceil(len(todo) / PARTS)))
+        every, seconds = max(LEAST, ceil(len(todo) / PARTS)), context.recipe.build.part_seconds
+        keeper = _Keeper(ledger, stage, key, batch, force, watcher, every, seconds)
         watcher.start(len(todo))
         try:
             rows = engine.run(worker_of(stage, context.recipe), context, todo, keeper.add)

@@ -15,7 +15,7 @@ from flows.engine.attempt import Item, attempt
 from flows.engine.child import Answer, Load, Loaded
 from flows.engine.engine import OnRow
 from flows.engine.supervisor import POLL_SECONDS, Limits, Loss, Supervised
-from flows.engine.work import Work
+from flows.engine.work import Loads, Work
 from flows.recipe import BuildConfig
 from flows.stages.context import Context
 from pipeline.errors import BackendUnavailable
@@ -98,9 +98,8 @@ class _Run:
     """One stage over some songs."""
 
     def __init__(self, engine: LocalEngine, load: Load, items: Sequence[Item], on_row: OnRow) -> None:
-        self.engine, self.load, self.on_row = engine, load, on_row
-        self.message = pickle.dumps(load)
-        self.work = Work.of(items, engine.attempts)
+        self.engine, self.message, self.on_row = engine, pickle.dumps(load), on_row
+        self.work, self.loads = Work.of(items, engine.attempts), Loads(load.worker)
         self.rows: dict[str, Row] = {}
         self.refusal: BackendUnavailable | None = None
 
@@ -147,7 +146,7 @@ class _Run:
             return
         told: Answer = pickle.loads(answer)
         if isinstance(told, Loaded):
-            self.work.loaded()
+            self.loads.succeeded()
         elif isinstance(told, BackendUnavailable):
             self.refusal = told
         else:
@@ -156,7 +155,8 @@ class _Run:
 
     def _mourn(self, item: Item | None, loss: Loss) -> None:
         if item is None:
-            self.work.load_lost(self.load.worker, loss)
+            if (error := self.loads.lost(loss)) is not None:
+                raise error
         elif (row := self.work.lost(item, loss)) is not None:
             self.work.done()
             self.keep(row)

@@ -26,7 +26,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
 # What torch and the linear algebra under numpy read when they are loaded: a result could depend on their threads.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
-Reason = Literal["worker_died", "timeout", "out_of_memory"]
+Reason = Literal["worker_died", "timeout", "out_of_memory", "node_lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Supervised:
     def _how(self, code: int) -> tuple[Reason, str]:
         """Why it ended, from its exit code, what we did to it and what its fault handler wrote."""
         self._story.seek(0)
-        story = self._story.read(STORY_CHARACTERS).decode(errors="replace").strip()
+        story = self._story.read(STORY_CHARACTERS).decode(errors="replace").partition("Extension modules:")[0].strip()
         where = f"; it was here:\n{story}" if story else ""
         if self._killed == "out_of_memory":
             return "out_of_memory", f"held more than {self.limits.memory_bytes / 1e9:.3g} GB (build.worker_memory_gb)"

@@ -2,13 +2,16 @@
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flows.engine.attempt import Item, ended
 from flows.engine.supervisor import Loss
 from pipeline.records.ledger import Row
 
 LOADS = 3  # times in a row that a stage's worker may die while its model loads, before the run ends; ours
+# Times that a song may lose the machine it is worked on: machines come and go for reasons of their own, but a song that
+# brings each one down must end somewhere. Ours.
+MACHINES = 5
 
 
 class WorkerStartError(RuntimeError):
@@ -22,16 +25,18 @@ class Work:
     waiting: deque[Item]
     left: int  # songs without a row
     attempts: int
-    losses: dict[str, list[Loss]]
-    load_losses: int = 0  # in a row
+    losses: dict[str, list[Loss]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, items: Sequence[Item], attempts: int) -> "Work":
-        return cls(deque(items), len(items), attempts, {})
+        return cls(deque(items), len(items), attempts)
 
     def next(self) -> Item | None:
         """A song to be worked on; None where none waits."""
-        return self.waiting.popleft() if self.waiting else None
+        try:
+            return self.waiting.popleft()
+        except IndexError:  # another thread may have given up the run meanwhile
+            return None
 
     def back(self, item: Item) -> None:
         """It was not begun."""
@@ -45,19 +50,30 @@ class Work:
         """The song's failure, if it may not be tried again."""
         losses = self.losses.setdefault(item.track.track_id, [])
         losses.append(loss)
-        if len(losses) < self.attempts:
+        machines = sum(one.reason == "node_lost" for one in losses)
+        if len(losses) - machines < self.attempts and machines < MACHINES:
             self.waiting.append(item)
             return None
         told = "\n".join(f"attempt {number}: its worker {one.message}" for number, one in enumerate(losses, 1))
         return ended(item.track, "failed", loss.reason, told, sum(one.seconds for one in losses))
 
-    def loaded(self) -> None:
-        self.load_losses = 0
 
-    def load_lost(self, name: str, loss: Loss) -> None:
-        """`WorkerStartError` where it happens again and again."""
-        self.load_losses += 1
-        if self.load_losses >= LOADS:
-            raise WorkerStartError(
-                f"the worker {name} was lost {LOADS} times in a row before its first song; the last one {loss.message}"
-            )
+@dataclass(slots=True)
+class Loads:
+    """How often in a row the worker of that name was lost while its model loaded."""
+
+    worker: str
+    losses: int = 0
+
+    def succeeded(self) -> None:
+        self.losses = 0
+
+    def lost(self, loss: Loss) -> WorkerStartError | None:
+        """The end of the run, where it happens again and again."""
+        self.losses += 1
+        if self.losses < LOADS:
+            return None
+        return WorkerStartError(
+            f"the worker {self.worker} was lost {LOADS} times in a row before its first song; the last one "
+            f"{loss.message}"
+        )
