@@ -58,6 +58,9 @@ class BuildConfig(Config):
     song_seconds: float = Field(default=3600.0, ge=0)
     song_attempts: int = Field(default=2, ge=1)  # of a song that loses its worker (died, timeout, out of memory); ours
     worker_memory_gb: float = Field(default=0.0, ge=0)  # GB resident in one worker process, 0 = no limit
+    # s between two commits of a batch's rows, at least. Ours: a kill loses so much work, or a sixteenth of the batch; a
+    # stage that needs no longer for 256 songs makes one file of them instead of 16, which every later look has to read.
+    part_seconds: float = Field(default=20.0, ge=0)
     ray_address: str = ""  # of a Ray cluster; empty = RAY_ADDRESS, else a Ray of our own on this machine
     resources: Mapping[str, Resources] = {}  # stage -> what each of its workers on Ray holds, in place of our guess
     failure_limit: float = Field(default=0.02, ge=0, le=1)  # share of songs that may end as failed; ours

@@ -1,6 +1,7 @@
 """The local engine: every song gets a row, whatever its worker does; failures are not rejections."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def catalogued(root: Path, count: int) -> Context:
     for number in range(count):
         (songs / f"{number}.wav").write_text(str(number))
     Catalog(root, lambda uri: Probe(9.0, 48_000, 2)).add([Source(str(path)) for path in sorted(songs.iterdir())])
-    recipe = load_recipe("demo")
+    recipe = load_recipe("demo", ["build.part_seconds=0"])
     return Context(root, recipe, stage_keys(recipe))
 
 
@@ -151,6 +152,13 @@ def test_rows_that_stand_waiting_are_committed_before_the_batch_ends(tmp_path: P
 
     run_batch("detection", context, 0, Told(stop_after=1000), False, Looking())
     assert counts == [number // LEAST * LEAST for number in range(40)]
+
+
+def test_a_batch_of_a_moment_is_one_part(tmp_path: Path) -> None:
+    context = catalogued(tmp_path, 40)
+    slow = replace(context, recipe=load_recipe("demo"))
+    run_batch("detection", slow, 0, Told(stop_after=1000), False, Silent())
+    assert len(list(Ledger(tmp_path).directory("detection", slow.keys["detection"]).glob("part-*"))) == 1
 
 
 def test_song_that_could_not_be_catalogued_is_quarantined_unread(engine: LocalEngine, context: Context) -> None:
