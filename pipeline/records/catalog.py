@@ -42,7 +42,7 @@ _STRINGS = (
     "error",
     "message",
 )
-_PART_SCHEMA = pa.schema(
+PART_SCHEMA = pa.schema(
     [(name, pa.string()) for name in _STRINGS]
     + [("bytes", pa.int64()), ("duration", pa.float64()), ("sample_rate", pa.int32()), ("channels", pa.int32())]
     + [("uris", pa.list_(pa.string())), ("stamps", pa.list_(pa.string()))]
@@ -216,7 +216,7 @@ class Catalog:
             if is_part and any(row["track_id"] == track_id for row in rows):
                 held = int(name.removeprefix("part-").removesuffix(".parquet"))
             if kept != rows:
-                schema = _PART_SCHEMA if is_part else _ALIAS_SCHEMA
+                schema = PART_SCHEMA if is_part else _ALIAS_SCHEMA
                 files.replace(path, parquet.encode(pa.Table.from_pylist(kept, schema=schema)))
         if held < 0:
             raise ValueError(f"track {track_id} was never in the catalog {self.directory}")
@@ -339,7 +339,7 @@ def _encode_part(entries: Iterable[tuple[CatalogRow, list[_Claim]]]) -> bytes:
         places = {claim.uri: claim.stamp for claim in claims}
         plain = {item.name: getattr(row, item.name) for item in fields(row)}
         rows.append(plain | {"uris": list(places), "stamps": list(places.values())})
-    return parquet.encode(pa.Table.from_pylist(rows, schema=_PART_SCHEMA))
+    return parquet.encode(pa.Table.from_pylist(rows, schema=PART_SCHEMA))
 
 
 def _without(rows: list[_Row], track_id: str, reason: str, others: set[str]) -> list[_Row]:
