@@ -73,6 +73,7 @@ def build_dataset(build: BuildParameters) -> BuildResult:
     if "shards" not in build.stages:
         return BuildResult(worked.songs, 0, None)
     sharded = shard(context, batches.all)
+    check_overtaken(context, batches.all)
     dataset = publish(context, [s for batch in sharded for s in batch.sidecars])
     say_what_happened(worked.songs, sharded)
     return BuildResult(worked.songs, sum(len(batch.sidecars) for batch in sharded), dataset)
@@ -122,6 +123,16 @@ def check_failures(context: Context, failures: Sequence[str]) -> None:
         raise BuildFailedError(
             f"{rate:.1%} of {songs} songs failed, the recipe allows {limit:.1%}; `backline why` tells each one's "
             "story; mend the cause and run the build again (failed songs alone are retried)"
+        )
+
+
+def check_overtaken(context: Context, batches: Sequence[int]) -> None:
+    """`BuildFailedError` where another build added songs meanwhile: this one's list of shards would leave them out."""
+    now = Catalog(context.root).batches()
+    if now != list(batches):
+        raise BuildFailedError(
+            f"the catalogue grew from {len(batches)} to {len(now)} batches while this build ran, so another build adds "
+            "songs; what this one did is committed: let the other one publish, or run this one again"
         )
 
 

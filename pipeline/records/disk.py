@@ -3,6 +3,7 @@
 Conventions: POSIX file systems with hard links. Temporary names lie beside the final one and begin with ``.attempt-``.
 """
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -10,18 +11,47 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace as replaced
 from pathlib import Path
 
+from pipeline.errors import BackendUnavailable
 from pipeline.records.entries import ATTEMPT_PREFIX, Entry
+
+_NO_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # of any file on this disk, so it's no single song's failure
+
+
+class DiskError(BackendUnavailable):
+    """The disk is full or may not be written: the run stops, instead of failing song after song."""
 
 
 @contextmanager
 def attempt(path: Path) -> Iterator[Path]:
     """A temporary name beside `path`, removed at the end if its writer did not publish it."""
-    make_directory(path.parent)
     temporary = path.parent / f"{ATTEMPT_PREFIX}{uuid.uuid4().hex}-{path.name}"
     try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+        make_directory(path.parent)
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno in _NO_WRITE:
+            raise _refused(path, error) from error
+        raise
+
+
+def prepare(root: Path) -> None:
+    """Make the folder and write into it; `DiskError` where that can't be done."""
+    probe = root / "probe"
+    try:
+        with attempt(probe) as temporary:
+            _write(temporary, b"")
+    except OSError as error:
+        raise _refused(root, error) from error
+
+
+def _refused(path: Path, error: OSError) -> DiskError:
+    return DiskError(
+        f"{path} can't be written: {error.strerror}; free some space or get the right to write, then run the build "
+        "again (what is committed stays), or take another root"
+    )
 
 
 def create(path: Path, data: bytes) -> bool:

@@ -76,11 +76,11 @@ def tree(directory: Place) -> Iterator[Entry]:
 
 
 def prepare(root: Place) -> None:
-    """Make sure that a root can be written: its folder; `BackendUnavailable` for a store that can't commit."""
+    """Make sure that a root can be written: its folder; `BackendUnavailable` for a store or disk that can't commit."""
     if isinstance(root, ObjectPath):
         objects.check(root)
     else:
-        disk.make_directory(root)
+        disk.prepare(root)
 
 
 def version(path: Place) -> str:

@@ -140,14 +140,18 @@ class Ledger:
         return sorted((match["stage"], match["key"]) for match in found if match)
 
     def story(self, track_id: str, batch: int | None = None) -> list[tuple[str, str, Row]]:
-        """(stage, key, row) of one track, every generation, by time of commit; `batch` saves reading the others."""
+        """(stage, key, row) of one track, every generation, by time of commit; `batch` saves reading the others.
+
+        Generations of one stage stay in their order, whatever the clock said.
+        """
         told = []
         for stage, key in self.stages():
+            latest = ""
             for part in self.parts(stage, key, batch):
                 table = parquet.read(part.path)
-                when = table.schema.metadata[b"committed_at"].decode()
-                mine = _decode(table.filter(pc.equal(table["track_id"], track_id)))
-                told += [(when, stage, key, row) for row in mine]
+                for row in _decode(table.filter(pc.equal(table["track_id"], track_id))):
+                    latest = max(latest, table.schema.metadata[b"committed_at"].decode())
+                    told.append((latest, stage, key, row))
         return [(stage, key, row) for _, stage, key, row in sorted(told, key=lambda item: item[:3])]
 
     def forget(self, track_id: str, batch: int) -> int:

@@ -183,18 +183,23 @@ def write_manifest(
 ) -> Manifest:
     """Replace the dataset's manifest in one step, shards by split and number. `ManifestError` if one isn't there."""
     shards = tuple(sorted(sidecars, key=lambda shard: (SPLITS.index(shard.split), shard.number, shard.file)))
-    there = {entry.name for entry in files.entries(directory)}
-    for shard in shards:
-        if not {shard.file, Path(shard.file).with_suffix(".json").name} <= there:
-            raise ManifestError(
-                f"{directory / shard.file}: not a committed shard, so it can't be listed; write it first"
-            )
+    _require_there(directory, shards)
     if clash := sorted(set(extra) & set(_OWN_FIELDS)):
         raise ValueError(f"extra manifest fields {clash} are the manifest's own; choose other names")
     manifest = Manifest(name, config_hash, shards, dict(stages), extra)
     own = {"schema_version": SCHEMA_VERSION, "name": name, "config_hash": config_hash, "stages": dict(stages)}
     files.replace(directory / MANIFEST, _json(extra | own | {"shards": [asdict(shard) for shard in shards]}))
     return manifest
+
+
+def _require_there(directory: Place, shards: Iterable[Sidecar]) -> None:
+    there = {entry.name for entry in files.entries(directory)}
+    for shard in shards:
+        if not {shard.file, Path(shard.file).with_suffix(".json").name} <= there:
+            raise ManifestError(
+                f"{directory / shard.file}: not a committed shard, so it can't be listed; if another build of this "
+                "dataset was at work, it removed it: let that one end, then build again"
+            )
 
 
 def read_manifest(directory: Place) -> Manifest:
@@ -232,10 +237,17 @@ def require_splits(sidecars: Iterable[Sidecar], splits: Sequence[str] = SPLITS) 
 
 
 def remove_unlisted(directory: Place) -> list[Place]:
-    """Remove shards and sidecars that no manifest lists, and stale attempts; only while no build writes here."""
-    removed = unlisted(directory, read_manifest(directory).shards)
-    for path in removed:
+    """Remove shards and sidecars that no manifest lists, and stale attempts; the paths removed.
+
+    Another build with other settings may do the same here: `ManifestError` where it removed what is listed.
+    """
+    version, removed = files.version(directory / MANIFEST), list[Place]()
+    for path in unlisted(directory, read_manifest(directory).shards):
+        if files.version(directory / MANIFEST) != version:
+            break  # another build's list holds now, and that build removes the rest
         path.unlink(missing_ok=True)
+        removed.append(path)
+    _require_there(directory, read_manifest(directory).shards)
     return removed + files.remove_attempts(directory)
 
 
