@@ -1,22 +1,41 @@
-"""A voice file in, an accompaniment file out, with a trace of how it was made beside it."""
+"""Voice files in, accompaniment files out, each with a trace of how it was made beside it.
+
+Conventions: the trace of ``band.wav`` is ``band.wav.json``; it holds the codes, so that a section can be played anew
+while every other code stays as it is.
+"""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.config import SamplerConfig
 from model.evaluation.measures import mix
-from model.generate import Generation, Generator
+from model.generate import Generation, Generator, Progress
+from model.sampling import FREE
 from pipeline.audio import DecodeLimits, decode, resample, write
-from pipeline.codec.codec import SAMPLE_RATE
-from pipeline.types import Seconds
+from pipeline.codec.codec import FRAME_RATE, SAMPLE_RATE
+from pipeline.errors import BadInput
+from pipeline.types import Audio, Seconds
 
 WRITABLE = (".wav", ".flac", ".ogg")
 VOICE_LIMITS = DecodeLimits(min_seconds=0.1)  # a user's own voice may be short; a library's songs may not
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A stretch that is played anew, everything else kept."""
+
+    keep: Path  # an accompaniment that `generate` wrote, its trace beside it
+    start: Seconds = 0.0
+    stop: Seconds = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +43,16 @@ class GenerateRequest:
     """What the user asked for; empty text, no reference and no mix are left out."""
 
     checkpoint: Path
-    vocal: Path
-    out: Path
+    vocals: tuple[Path, ...]
+    out: Path  # a file; a folder where more than one is written
     text: str = ""
     reference: Path | None = None
-    mix: Path | None = None
+    mix: Path | None = None  # as `out`
     steps: int | None = None
     schedule: str = ""
     seed: int = 0
+    takes: int = 1  # of each vocal, with the seeds from `seed` on
+    section: Section | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +64,88 @@ class Written:
     took: Seconds  # of work, model loading left out
 
 
-def generate_file(request: GenerateRequest) -> Written:
-    """Generate an accompaniment of exactly the vocal's length and write it, the mix and the trace."""
-    for path in (request.out, request.mix):
-        if path is not None:
-            prepare_place(path)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    generator = Generator(request.checkpoint, device=device)
-    vocal = decode(str(request.vocal), VOICE_LIMITS)
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to be written."""
+
+    vocal: Path
+    out: Path
+    mix: Path | None
+    seed: int
+
+
+def generate_files(request: GenerateRequest) -> list[Written]:
+    """Generate accompaniments of exactly their vocals' lengths; write them, the mixes and the traces."""
+    planned = jobs(request)
+    for path in [path for job in planned for path in (job.out, job.mix) if path is not None]:
+        prepare_place(path)
+    generator = Generator(request.checkpoint, device="cuda" if torch.cuda.is_available() else "cpu")
     reference = decode(str(request.reference), VOICE_LIMITS) if request.reference else None
-    sampler = settings(generator.run.sampler, request)
-    with tqdm(total=sampler.steps, desc="denoise", unit="step", disable=None) as bar:
-        made = generator(
-            vocal, request.text or None, reference, sampler, request.seed, lambda done, total: bar_to(bar, done, total)
+    return [generate_one(generator, request, job, reference) for job in planned]
+
+
+def jobs(request: GenerateRequest) -> list[Job]:
+    """One for each vocal and take. `ValueError` where two vocals would be written to one place."""
+    seeds = range(request.seed, request.seed + request.takes)
+    if len(request.vocals) == request.takes == 1:
+        return [Job(request.vocals[0], request.out, request.mix, request.seed)]
+    stems = [vocal.stem for vocal in request.vocals]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise ValueError(
+            f"several vocals are called {', '.join(sorted(twice))}: rename them, or generate them one by one"
         )
-    write(request.out, made.accompaniment)
-    if request.mix:
-        write(request.mix, mix(resample(vocal, SAMPLE_RATE), made.accompaniment))
-    write_trace(request, sampler, made)
-    return Written(request.out, made.accompaniment.duration, sum(made.seconds.values()))
+    if given := [path for path in (request.out, request.mix) if path is not None and path.suffix]:
+        raise ValueError(f"{given[0]}: {len(stems)} vocals x {request.takes} takes need a folder, not a file")
+    if request.section is not None and len(stems) > 1:
+        raise ValueError("a section is played anew for one vocal at a time")
+    found = []
+    for vocal in request.vocals:
+        for seed in seeds:
+            name = f"{vocal.stem}-seed{seed}.wav"
+            found.append(Job(vocal, request.out / name, request.mix / name if request.mix else None, seed))
+    return found
+
+
+def generate_one(generator: Generator, request: GenerateRequest, job: Job, reference: Audio | None) -> Written:
+    """One accompaniment and what lies beside it."""
+    vocal = decode(str(job.vocal), VOICE_LIMITS)
+    sampler = settings(generator.run.sampler, request, job.seed)
+    fixed = None if request.section is None else fixed_codes(request.section)
+    with steps_bar(job.out.name, sampler) as tell:
+        made = generator(vocal, request.text or None, reference, sampler, job.seed, tell, fixed)
+    write(job.out, made.accompaniment)
+    if job.mix:
+        write(job.mix, mix(resample(vocal, SAMPLE_RATE), made.accompaniment))
+    write_trace(request, job, sampler, made)
+    return Written(job.out, made.accompaniment.duration, sum(made.seconds.values()))
+
+
+def fixed_codes(section: Section) -> NDArray[np.int64]:
+    """The codes that stay, `FREE` in the section. `BadInput` where the trace has none or the section holds no code."""
+    trace = trace_of(section.keep)
+    if not trace.is_file():
+        raise BadInput(f"{trace} is missing: a section is played anew from what `generate` wrote there", "no_trace")
+    codes = np.array(json.loads(trace.read_text(encoding="utf-8")).get("codes", []), np.int64)
+    first, last = round(section.start * FRAME_RATE), round(min(section.stop * FRAME_RATE, len(codes)))
+    if codes.ndim != 1 or not 0 <= first < last:
+        raise BadInput(
+            f"from {section.start:g} s to {section.stop:g} s there is no code in {trace}, which has "
+            f"{codes.size / FRAME_RATE:.2f} s of them",
+            "section",
+        )
+    codes[first:last] = FREE
+    return codes
+
+
+@contextmanager
+def steps_bar(what: str, sampler: SamplerConfig) -> Iterator[Progress]:
+    """A bar of denoising steps; several windows make more steps than one."""
+    with tqdm(total=sampler.steps, desc=what, unit="step", disable=None) as bar:
+        yield lambda done, total: bar_to(bar, done, total)
 
 
 def bar_to(bar: "tqdm[NoReturn]", done: int, total: int) -> None:
-    """Move a bar to a position; several windows make more steps than one."""
+    """Move a bar to a position."""
     bar.total = total
     bar.update(done - bar.n)
 
@@ -77,9 +157,9 @@ def prepare_place(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:
+def settings(trained: SamplerConfig, request: GenerateRequest, seed: int) -> SamplerConfig:
     """The recipe's sampler with the request's changes, checked again."""
-    changes: dict[str, object] = {"seed": request.seed}
+    changes: dict[str, object] = {"seed": seed}
     if request.steps:
         changes["steps"] = request.steps
     if request.schedule:
@@ -87,17 +167,23 @@ def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:
     return SamplerConfig.model_validate(trained.model_dump() | changes)
 
 
-def write_trace(request: GenerateRequest, sampler: SamplerConfig, made: Generation) -> None:
-    """``<out>.json``: seed, settings and seconds by phase."""
+def trace_of(path: Path) -> Path:
+    return path.with_suffix(path.suffix + ".json")
+
+
+def write_trace(request: GenerateRequest, job: Job, sampler: SamplerConfig, made: Generation) -> None:
+    """``<out>.json``: seed, settings, seconds by phase, and the codes."""
+    section = request.section
     trace = {
         "checkpoint": str(request.checkpoint),
-        "vocal": str(request.vocal),
+        "vocal": str(job.vocal),
         "text": request.text,
         "reference": str(request.reference or ""),
-        "seed": request.seed,
+        "kept": "" if section is None else str(section.keep),
+        "seed": job.seed,
         "sampler": sampler.model_dump(mode="json"),
         "seconds": dict(made.seconds),
         "samples_48k": made.accompaniment.length,
-        "codes": int(made.codes.size),
+        "codes": made.codes.tolist(),
     }
-    request.out.with_suffix(request.out.suffix + ".json").write_text(json.dumps(trace, indent=1), encoding="utf-8")
+    trace_of(job.out).write_text(json.dumps(trace), encoding="utf-8")

@@ -88,10 +88,12 @@ class Generator:
         sampler: SamplerConfig,
         seed: int,
         progress: Progress | None = None,
+        fixed: NDArray[np.int64] | None = None,
     ) -> Generation:
         """Play along with `vocal` of any sample rate; `BadInput` for an empty, broken or silent one.
 
-        Without text or reference their slots are null (or the empty text's vector, see `sampler.missing_text`).
+        Without text or reference their slots are null (or the empty text's vector, see `sampler.missing_text`). Of
+        `fixed` codes ``[T]`` those that are not `FREE` stay; `BadInput` where they are not as many as the vocal's.
         """
         seconds: dict[str, float] = {}
         with _timed(seconds, "encode"):
@@ -100,7 +102,7 @@ class Generator:
             vocal_codes = self.codec.encode(levelled)[0]
             conditions = self.conditions(text, reference, sampler)
         with _timed(seconds, "denoise"):
-            codes = denoise(self.network, vocal_codes, conditions, sampler, seed, progress)
+            codes = denoise(self.network, vocal_codes, conditions, sampler, seed, progress, fixed)
         with _timed(seconds, "decode"):
             played = as_stereo(self.codec.decode(codes))
             played = Audio(played.samples[:, : voice.length], SAMPLE_RATE)
@@ -152,16 +154,19 @@ def denoise(
     config: SamplerConfig,
     seed: int,
     progress: Progress | None = None,
+    fixed: NDArray[np.int64] | None = None,
 ) -> NDArray[np.uint16]:
     """Accompaniment codes ``[T]`` for vocal codes ``[T]``; long songs `whole`, or in windows over fixed overlaps.
 
-    Same network, vocal, conditions, settings and seed: same codes.
+    Same network, vocal, conditions, settings, seed and fixed codes: same codes.
     """
+    if fixed is not None and len(fixed) != len(vocal):
+        raise BadInput(f"{len(fixed)} kept codes do not fit a vocal of {len(vocal)} codes: not the same voice?", "kept")
     vocal_1T = torch.from_numpy(vocal.astype(np.int64))[None].to(conditions.vectors_PW.device)
     frames = vocal_1T.shape[1]
     whole = config.long == "whole"
     windows = ((0, frames),) if whole else plan_windows(frames, config.window_tokens, config.overlap_tokens)
-    codes_1T = torch.full_like(vocal_1T, FREE)
+    codes_1T = torch.full_like(vocal_1T, FREE) if fixed is None else torch.from_numpy(fixed)[None].to(vocal_1T)
     for index, (start, stop) in enumerate(windows):
         predict = predictor(network, vocal_1T[:, start:stop], conditions, config)
         fixed_1T = codes_1T[:, start:stop]

@@ -49,27 +49,48 @@ def train(
 @commands.command()
 def generate(
     checkpoint: Annotated[Path, typer.Option(help="Folder of a training run, or of one checkpoint in it.")],
-    vocal: Annotated[Path, typer.Option(help="The voice: wav, flac, ogg, opus or mp3.")],
-    out_: Annotated[Path, typer.Option("--out", help="File of the accompaniment, exactly as long as the vocal.")],
+    vocal: Annotated[
+        list[Path], typer.Option(help="The voice: wav, flac, ogg, opus or mp3; may be given several times.")
+    ],
+    out_: Annotated[
+        Path, typer.Option("--out", help="File of the accompaniment, exactly as long as the vocal; a folder for many.")
+    ],
     text: Annotated[str, typer.Option(help="Style, instruments, mood; empty = no text.")] = "",
     reference: Annotated[Path | None, typer.Option(help="A recording whose sound to follow.")] = None,
-    mix: Annotated[Path | None, typer.Option(help="Also write vocal and accompaniment together.")] = None,
+    mix: Annotated[
+        Path | None, typer.Option(help="Also write vocal and accompaniment together; a folder for many.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Denoising steps [default: the recipe's, 60 in the paper].")
     ] = None,
     schedule: Annotated[str, typer.Option(help="cosine, linear, or power:x [default: the recipe's].")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same accompaniment.")] = 0,
+    takes: Annotated[
+        int, typer.Option(min=1, help="So many accompaniments of each voice, with seeds from --seed on.")
+    ] = 1,
+    keep: Annotated[
+        Path | None, typer.Option(help="An accompaniment made before: play only a section of it anew.")
+    ] = None,
+    from_seconds: Annotated[float, typer.Option(min=0, help="Where the section to play anew begins.")] = 0.0,
+    to_seconds: Annotated[float, typer.Option(min=0, help="Where it ends.")] = float("inf"),
 ) -> None:
     """Play a band behind a voice.
 
+    Beside each file lies a trace, FILE.json: seed, settings, seconds and codes.
+
     Example: backline generate --checkpoint runs/mine/model --vocal me.wav --text "an acoustic folk track" --out
     band.wav
-    """
-    from flows.generate import GenerateRequest, generate_file
 
+    Example, the second verse again: backline generate --checkpoint runs/mine/model --vocal me.wav --keep band.wav
+    --from-seconds 40 --to-seconds 62 --seed 7 --out band-2.wav
+    """
+    from flows.generate import GenerateRequest, Section, generate_files
+
+    if keep is None and (from_seconds > 0 or to_seconds < float("inf")):
+        raise typer.BadParameter("--from-seconds and --to-seconds say what of --keep FILE is played anew: give --keep")
     request = GenerateRequest(
         checkpoint=checkpoint,
-        vocal=vocal,
+        vocals=tuple(vocal),
         out=out_,
         text=text,
         reference=reference,
@@ -77,9 +98,11 @@ def generate(
         steps=steps,
         schedule=schedule,
         seed=seed,
+        takes=takes,
+        section=None if keep is None else Section(keep, from_seconds, to_seconds),
     )
-    written = generate_file(request)
-    out.print(f"{written.path}: {written.seconds:.2f} s of accompaniment in {written.took:.1f} s.", soft_wrap=True)
+    for written in generate_files(request):
+        out.print(f"{written.path}: {written.seconds:.2f} s of accompaniment in {written.took:.1f} s.", soft_wrap=True)
     out.print("The embedded codec hears one channel up to 12 kHz and plays two equal channels.")
 
 

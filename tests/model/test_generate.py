@@ -11,6 +11,7 @@ from model.checkpoint import Progress
 from model.config import MASK, ModelConfig, SamplerConfig, TrainRun
 from model.generate import Conditions, Generator, denoise, guidance_rows, predictor
 from model.network import MaskPredictor
+from model.sampling import FREE
 from pipeline.audio import apply_gain, peak_dbfs, rms_dbfs
 from pipeline.codec.codec import token_count
 from pipeline.errors import BackendUnavailable, BadInput
@@ -46,6 +47,19 @@ def voice(samples: int, sample_rate: int = 48_000, channels: int = 1, level: flo
     time = np.arange(samples) / sample_rate
     tone = level * np.sin(2 * np.pi * 220 * time) * (0.6 + 0.4 * np.sin(2 * np.pi * 3 * time))
     return Audio(np.repeat(tone[None], channels, axis=0).astype(np.float32), sample_rate)
+
+
+def test_a_section_is_played_anew_and_every_other_code_stays(generator: Generator) -> None:
+    vocal = voice(3 * 48_000)
+    first = generator(vocal, None, None, FAST, seed=0).codes
+    fixed = first.astype(np.int64)
+    fixed[20:40] = FREE
+    again = generator(vocal, None, None, FAST, seed=1, fixed=fixed).codes
+    assert (again[:20] == first[:20]).all()
+    assert (again[40:] == first[40:]).all()
+    assert (again[20:40] != first[20:40]).any()
+    with pytest.raises(BadInput, match="76 kept codes do not fit a vocal of 51"):
+        generator(voice(2 * 48_000), None, None, FAST, seed=1, fixed=fixed)
 
 
 @pytest.mark.parametrize("samples", [48_000, 47_999, 48_001, 49_920, 1, 1919, 1920])
