@@ -30,7 +30,8 @@ def train(
 ) -> None:
     """Train codebook and decoder on a folder of audio; cut off, the same command goes on where it was.
 
-    On a GPU, give a library of your own more minutes: each buys 60,000 points of the codebook, 60 steps of the decoder.
+    On a GPU, give a library of your own more minutes: each buys 40,000 points of the codebook, 100 steps of the
+    decoder.
 
     Example: backline codec train --audio ~/Music/stems --out my-codec.safetensors --minutes 60
     """

@@ -101,6 +101,13 @@ def _largest(scores: Tensor) -> Tensor:
     return scores.argmax(dim=1)
 
 
+def nearest_few(points: Tensor, centres: Tensor, count: int) -> Tensor:
+    """Indices ``[N, count]`` of the nearest centres, nearest first."""
+    bias, few = (centres * centres).sum(dim=1) / 2, min(count, len(centres))
+    blocks = [(block @ centres.T - bias).topk(few, dim=1).indices for block in torch.split(points, ROWS)]
+    return torch.cat(blocks)
+
+
 def nearest_among_neighbours(points: Tensor, centres: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """`nearest`, nearly: a point is compared with the centres of the groups about its own group.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
 
-SLOW_WIDTH, SLOW_BLOCKS = 256, 4  # at 25 Hz
+SLOW_WIDTH, SLOW_BLOCKS = 256, 5  # at 25 Hz; 4 there: the file has room for one more
 FAST_WIDTH, FAST_BLOCKS = 160, 2  # at 100 Hz
 KERNEL = 7
 EXPANSION = 3
@@ -43,14 +43,14 @@ class Decoder(nn.Module):
     centres: Tensor
     spread: Tensor
 
-    def __init__(self, centres: Tensor) -> None:
+    def __init__(self, centres: Tensor, slow_blocks: int = SLOW_BLOCKS) -> None:
         super().__init__()
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("spread", centres.std().clamp_min(1e-6), persistent=False)
         components = centres.shape[1]
         self.linear = nn.Linear(components, FRAMES_PER_CODE * BANDS)
         self.enter = nn.Linear(components, SLOW_WIDTH)
-        self.slow = nn.Sequential(*(Block(SLOW_WIDTH) for _ in range(SLOW_BLOCKS)))
+        self.slow = nn.Sequential(*(Block(SLOW_WIDTH) for _ in range(slow_blocks)))
         self.widen = nn.Linear(SLOW_WIDTH, FRAMES_PER_CODE * FAST_WIDTH)
         self.fast = nn.Sequential(*(Block(FAST_WIDTH) for _ in range(FAST_BLOCKS)))
         self.norm = nn.LayerNorm(FAST_WIDTH)

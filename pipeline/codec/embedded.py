@@ -99,8 +99,9 @@ def load(path: Path) -> EmbeddedCodec:
     centres = tensors["centres"]
     sharpness = float(tensors.get("sharpness", 0.0))  # weights of before it had none
     codebook = Codebook(float(tensors["amplitude"]), tensors["mean"], tensors["components"], centres, sharpness)
-    decoder = Decoder(centres)
-    decoder.load_state_dict({n.removeprefix(DECODER): t for n, t in tensors.items() if n.startswith(DECODER)})
+    learned = {n.removeprefix(DECODER): t for n, t in tensors.items() if n.startswith(DECODER)}
+    decoder = Decoder(centres, slow_blocks=sum(n.startswith("slow.") and n.endswith(".scale") for n in learned))
+    decoder.load_state_dict(learned)
     with path.open("rb") as file_bytes:
         digest = hashlib.file_digest(file_bytes, "sha256").hexdigest()
     return EmbeddedCodec(codebook, decoder, digest, card["licence"])

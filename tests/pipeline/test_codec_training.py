@@ -61,6 +61,14 @@ def test_nearest_is_the_nearest() -> None:
     assert torch.allclose(error, distance.min(dim=1).values.square(), atol=1e-4)
 
 
+def test_the_nearest_few_come_nearest_first() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points, centres = torch.randn((300, 8), generator=generator), torch.randn((50, 8), generator=generator)
+    order = torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist").argsort(dim=1)
+    assert torch.equal(books.nearest_few(points, centres, 3), order[:, :3])
+    assert books.nearest_few(points, centres, 99).shape == (300, 50)
+
+
 def test_the_narrowed_search_finds_nearly_every_nearest_centre() -> None:
     generator = torch.Generator().manual_seed(0)
     points, centres = torch.randn((4000, 8), generator=generator), torch.randn((8000, 8), generator=generator)
