@@ -108,8 +108,8 @@ def _end_with_supervisor() -> None:
     os.dup2(nothing, 0)
     os.close(nothing)
 
-    def wait() -> None:
+    def hold_lifeline() -> None:
         os.read(lifeline, 1)  # returns when the other end is closed
         os._exit(1)
 
-    threading.Thread(target=wait, daemon=True, name="lifeline").start()
+    threading.Thread(target=hold_lifeline, daemon=True, name="lifeline").start()

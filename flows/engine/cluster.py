@@ -1,6 +1,6 @@
 """Ray as the engine sees it: joining a cluster or starting one here, its machines, its actors.
 
-Conventions: no dashboard, no usage statistics; a Ray that we start listens on loopback alone.
+Conventions: no dashboard, no usage statistics. Ray's ports are open to the network, guarded by its token alone.
 """
 
 import logging
@@ -54,6 +54,7 @@ class Cluster:
         """Leave the cluster; a Ray of our own ends."""
         if self.ours:
             self.ray.shutdown()
+            self.ours = False
 
     def machines(self) -> list[Machine]:
         """Those that live now."""
@@ -100,7 +101,6 @@ def _connect(config: BuildConfig) -> None:
         "num_cpus": config.workers,
         "object_store_memory": STORE_BYTES,
         "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
     }
     in_main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)

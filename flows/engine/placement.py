@@ -42,6 +42,7 @@ class Pool:
     needs: Resources
     jobs: deque[Job] = field(default_factory=deque)
     seats: list[Seat] = field(default_factory=list)
+    homeless: float = 0.0  # s of the monotonic clock, since when no machine can hold one of its workers; 0 = one can
     not_before: float = 0.0  # s of the monotonic clock: no new worker until then
     lost_starts: int = 0  # machines in a row that were lost while its workers started
 
@@ -61,28 +62,47 @@ def amounts(needs: Resources) -> Amounts:
 
 
 def fits(needs: Resources, room: Amounts) -> bool:
-    return all(need <= have + EPSILON for need, have in zip(amounts(needs), room, strict=True))
+    return all(not need or need <= have + EPSILON for need, have in zip(amounts(needs), room, strict=True))
 
 
 def room_in(capacity: Amounts, pools: Sequence[Pool]) -> Amounts:
-    """What no worker holds."""
-    held = [[len(pool.seats) * one for one in amounts(pool.needs)] for pool in pools]
-    cpus, gpus, memory = (have - sum(one[i] for one in held) for i, have in enumerate(capacity))
-    return (cpus, gpus, memory)
+    """What no worker holds; below zero where a machine was lost."""
+    room = capacity
+    for pool in pools:
+        room = _less(room, pool.needs, len(pool.seats))
+    return room
 
 
 def decide(pools: Sequence[Pool], capacity: Amounts, now: float) -> Pool | Seat | None:
     """A pool that gets one more worker, else a worker that must go to make room for one, else nothing."""
     room = room_in(capacity, pools)
+    if (seat := _overbooked(pools, room)) is not None:
+        return seat
+    leaving = any(seat.leaving for pool in pools for seat in pool.seats)
     wanting = [pool for pool in pools if pool.wants and pool.not_before <= now]
     for pool in sorted(wanting, key=lambda pool: len(pool.seats)):
         if fits(pool.needs, room):
             return pool
-        if any(seat.leaving for other in pools for seat in other.seats):
-            return None  # room is on its way
-        if (seat := _donor(pool, pools, room)) is not None:
+        if leaving:
+            room = _less(room, pool.needs)  # what is on its way is for this one
+        elif (seat := _donor(pool, pools, room)) is not None:
             return seat
     return None
+
+
+def _overbooked(pools: Sequence[Pool], room: Amounts) -> Seat | None:
+    """A worker that can't come to be, since the machine it was meant for is gone."""
+    for pool in sorted(pools, key=lambda pool: -len(pool.seats)):
+        short = any(need and have < -EPSILON for need, have in zip(amounts(pool.needs), room, strict=True))
+        for seat in pool.seats if short else ():
+            if seat.state == "loading":
+                return seat
+    return None
+
+
+def _less(room: Amounts, needs: Resources, times: int = 1) -> Amounts:
+    cpus, gpus, memory = (have - times * need for have, need in zip(room, amounts(needs), strict=True))
+    return (cpus, gpus, memory)
 
 
 def _donor(pool: Pool, pools: Sequence[Pool], room: Amounts) -> Seat | None:

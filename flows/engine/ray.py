@@ -1,48 +1,23 @@
 """The Ray engine: stages spread over the machines of a cluster, one actor for each worker, one song in each.
 
 One thread looks after all workers; the runs of several batches share them, so that while one batch is at a stage that
-holds the GPUs, others are at stages that hold CPUs. Songs wait here, not on the cluster: each worker is asked for one
-song at a time. A machine that is lost gives its songs back to the queue.
+holds the GPUs, others are at stages that hold CPUs. A machine that is lost gives its songs back to the queue.
 """
 
-import logging
-import pickle
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self
-from uuid import uuid4
+from typing import Self
 
 from flows.engine.attempt import Item, attempt
-from flows.engine.child import Answer, Load, Loaded
-from flows.engine.cluster import Cluster, Machine
+from flows.engine.child import Load
+from flows.engine.cluster import Cluster
 from flows.engine.engine import OnRow
+from flows.engine.fleet import Fleet
 from flows.engine.job import Job
-from flows.engine.local import limits_of
-from flows.engine.placement import Amounts, Pool, Seat, decide, fits
-from flows.engine.resources import resources_of
-from flows.engine.station import Missing
-from flows.engine.supervisor import Loss
-from flows.engine.work import Loads, WorkerStartError
 from flows.recipe import BuildConfig
 from flows.stages.context import Context
-from pipeline.errors import BackendUnavailable, PipelineError
-from pipeline.records.entries import ATTEMPT_PREFIX
 from pipeline.records.ledger import Row
-
-logger = logging.getLogger(__name__)
-TICK_SECONDS = 0.05  # s between looks at new runs while workers are busy; ours
-LOOK_SECONDS = 2.0  # s between looks at the machines of the cluster; ours
-IDLE_SECONDS = 30.0  # s that a stage without songs keeps its workers where nobody wants their room; ours
-BACKOFF_SECONDS = 1.0  # s that a stage waits after a worker was lost while it started; ours
-LOST_STARTS = 10  # machines in a row that are lost while a stage's workers start, before the run ends; ours
-
-
-class RootNotSharedError(PipelineError):
-    """A machine of the cluster doesn't see the root or the library."""
 
 
 def open_ray(config: BuildConfig) -> "RayEngine":
@@ -56,7 +31,7 @@ class RayEngine:
     def __init__(self, config: BuildConfig) -> None:
         self._attempts = config.song_attempts
         self._cluster = Cluster(config)
-        self._fleet = _Fleet(self._cluster, config)
+        self._fleet = Fleet(self._cluster, config)
         self._thread = Thread(target=self._fleet.serve, name="ray-engine", daemon=True)
         self._thread.start()
 
@@ -70,10 +45,9 @@ class RayEngine:
 
     def close(self) -> None:
         """Stop the workers at once and leave the cluster."""
-        if self._thread.is_alive():
-            self._fleet.told.put(None)
-            self._thread.join()
-            self._cluster.close()
+        self._fleet.told.put(None)
+        self._thread.join()
+        self._cluster.close()
 
     def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
         """As `Engine.run`. `RootNotSharedError` where a machine of the cluster can't see the root."""
@@ -84,248 +58,11 @@ class RayEngine:
         if todo:
             job = Job.of(todo, self._attempts)
             self._fleet.told.put((Load(worker, context), job))
+            if self._fleet.ended is not None:  # nobody will look
+                job.fail(self._fleet.ended)
+                job.finish()
             try:
                 rows |= job.rows(on_row)
             finally:
                 job.fail(InterruptedError("nobody waits for this run any more"))
         return [rows[item.track.track_id] for item in items]
-
-
-class _Fleet:
-    """The workers of all stages. All but `told` belongs to the thread of `serve`."""
-
-    def __init__(self, cluster: Cluster, config: BuildConfig) -> None:
-        self.told: SimpleQueue[tuple[Load, Job] | None] = SimpleQueue()
-        self._cluster, self._limits = cluster, limits_of(config)
-        self._pools: dict[tuple[str, ...], Pool] = {}
-        self._probes: dict[Path, Path] = {}  # root -> a file there for other machines to look for
-        self._machines: list[Machine] = []
-        self._looked = 0.0
-
-    def serve(self) -> None:
-        """Look after the workers until told to end."""
-        from ray.exceptions import RayError
-
-        ending: Exception = RuntimeError("the engine was closed")
-        try:
-            while self._listen():
-                self._look()
-                self._place()
-                self._hand_out()
-                self._collect()
-        except RayError as error:
-            ending = error
-        finally:
-            self._end(ending)
-
-    def _listen(self) -> bool:
-        """Take in new runs; False when told to end."""
-        busy = any(pool.seats or pool.jobs for pool in self._pools.values())
-        try:
-            while True:
-                told = self.told.get(timeout=None if not busy else 0.0)
-                if told is None:
-                    return False
-                self._admit(*told)
-                busy = True
-        except Empty:
-            return True
-
-    def _admit(self, load: Load, job: Job) -> None:
-        context = load.context
-        key = (load.worker, str(context.root), context.recipe.model_dump_json(), *context.keys.values())
-        try:
-            needs = resources_of(load.worker, context.recipe)
-        except ValueError as error:
-            job.fail(error)
-            job.finish()
-            return
-        pool = self._pools.setdefault(key, Pool(Loads(load.worker), pickle.dumps(load), load.context, needs))
-        pool.jobs.append(job)
-        self._look(force=True)
-        if not any(fits(needs, machine.has) for machine in self._machines):
-            job.fail(_too_big(load.worker, pool, self._machines))
-
-    def _look(self, force: bool = False) -> None:
-        """See which machines live."""
-        if force or time.monotonic() - self._looked > LOOK_SECONDS:
-            self._machines, self._looked = self._cluster.machines(), time.monotonic()
-
-    def _capacity(self) -> Amounts:
-        cpus, gpus, memory = (sum(machine.has[i] for machine in self._machines) for i in range(3))
-        return (cpus, gpus, memory)
-
-    def _place(self) -> None:
-        """Give workers to the stages that want them, and take them from those that don't."""
-        pools, now = list(self._pools.values()), time.monotonic()
-        while (step := decide(pools, self._capacity(), now)) is not None:
-            if isinstance(step, Pool):
-                self._hire(step)
-            elif step.state == "busy":
-                step.leaving = True
-            else:
-                self._dismiss(step)
-        for pool in pools:
-            for seat in list(pool.seats):
-                if seat.state == "free" and (seat.leaving or (not pool.jobs and now - seat.since > IDLE_SECONDS)):
-                    self._dismiss(seat)
-
-    def _hire(self, pool: Pool) -> None:
-        seat = Seat(self._cluster.hire(pool.needs, self._limits))
-        pool.seats.append(seat)
-        self._load(pool, seat)
-
-    def _load(self, pool: Pool, seat: Seat) -> None:
-        seat.state, seat.since = "loading", time.monotonic()
-        seat.asked = seat.station.load.remote(pool.message, self._to_look_for(pool))
-
-    def _to_look_for(self, pool: Pool) -> tuple[str, ...]:
-        """What every machine must see: a file that we put into the root, and the first song."""
-        root = pool.context.root
-        if len(self._machines) < 2 or not isinstance(root, Path):
-            return ()
-        if root not in self._probes:
-            self._probes[root] = root.resolve() / f"{ATTEMPT_PREFIX}{uuid4().hex}-ray"
-            self._probes[root].touch()
-        first = next((item.track.uris[0] for job in pool.jobs for item in job.work.waiting), "")
-        return (str(self._probes[root]), *([first] if first and Path(first).exists() else []))
-
-    def _dismiss(self, seat: Seat) -> None:
-        pool = next(pool for pool in self._pools.values() if seat in pool.seats)
-        pool.seats.remove(seat)
-        self._cluster.dismiss(seat.station)
-
-    def _hand_out(self) -> None:
-        """Give each free worker a song; forget runs that are over."""
-        for key, pool in list(self._pools.items()):
-            for seat in pool.seats:
-                if seat.state == "free" and not seat.leaving:
-                    self._give(pool, seat)
-            for job in [job for job in pool.jobs if job.over]:
-                pool.jobs.remove(job)
-                job.finish()
-            if not pool.jobs and not pool.seats:
-                del self._pools[key]
-
-    def _give(self, pool: Pool, seat: Seat) -> None:
-        for job in pool.jobs:
-            if (item := job.work.next()) is not None:
-                seat.state, seat.since, seat.job, seat.item = "busy", time.monotonic(), job, item
-                job.running += 1
-                seat.asked = seat.station.work.remote(pickle.dumps(item))
-                return
-
-    def _collect(self) -> None:
-        """Take the answers that are there."""
-        asked = {seat.asked: (pool, seat) for pool in self._pools.values() for seat in pool.seats if seat.asked}
-        if not asked:
-            time.sleep(TICK_SECONDS)
-            return
-        for reference in self._cluster.ready(list(asked), TICK_SECONDS):
-            self._take(*asked[reference], reference)
-
-    def _take(self, pool: Pool, seat: Seat, reference: Any) -> None:
-        from ray.exceptions import RayError
-
-        job, item, seat.asked, seat.job, seat.item = seat.job, seat.item, None, None, None
-        if job is not None:
-            job.running -= 1
-        try:
-            answer = self._cluster.ray.get(reference)
-        except RayError as error:
-            self._station_lost(pool, seat, job, item, error)
-            return
-        seat.state, seat.since = "free", time.monotonic()
-        if job is None or item is None:
-            self._loaded(pool, seat, answer)
-        elif isinstance(answer, Loss):
-            _lost(job, item, answer)
-            self._load(pool, seat)
-        else:
-            _answered(pool, job, answer)
-
-    def _loaded(self, pool: Pool, seat: Seat, answer: bytes | Loss | Missing) -> None:
-        """What a worker says before its first song."""
-        error: Exception | None = None
-        if isinstance(answer, Missing):
-            error = _not_shared(answer)
-        elif isinstance(answer, Loss):
-            error = pool.loads.lost(answer)
-            if error is None:
-                self._load(pool, seat)
-        elif isinstance(told := pickle.loads(answer), BackendUnavailable):
-            error = told
-        else:
-            pool.loads.succeeded()
-            pool.lost_starts = 0
-        if error is not None:
-            self._dismiss(seat)
-            for job in pool.jobs:
-                job.fail(error)
-
-    def _station_lost(self, pool: Pool, seat: Seat, job: Job | None, item: Item | None, error: Exception) -> None:
-        """Its machine is gone, or its process, or it never came to be."""
-        story = str(error).strip().splitlines()[0]
-        logger.warning("a worker of %s was lost: %s", pool.loads.worker, story)
-        pool.seats.remove(seat)
-        self._looked = 0.0
-        if job is not None and item is not None:
-            seconds = time.monotonic() - seat.since
-            _lost(job, item, Loss("node_lost", f"lost its machine ({story})", seconds))
-            return
-        now = time.monotonic()
-        if now >= pool.not_before:  # those that are lost together count once
-            pool.lost_starts, pool.not_before = pool.lost_starts + 1, now + BACKOFF_SECONDS
-        if pool.lost_starts >= LOST_STARTS:
-            for waiting in pool.jobs:
-                waiting.fail(
-                    WorkerStartError(f"{pool.loads.worker}: {LOST_STARTS} workers in a row were lost: {error}")
-                )
-
-    def _end(self, error: Exception) -> None:
-        """Dismiss everyone, and leave nobody waiting."""
-        for pool in self._pools.values():
-            for seat in pool.seats:
-                self._cluster.dismiss(seat.station)
-            for job in pool.jobs:
-                job.fail(error)
-                job.finish()
-        for probe in self._probes.values():
-            probe.unlink(missing_ok=True)
-        while not self.told.empty():
-            if (told := self.told.get()) is not None:
-                told[1].fail(error)
-                told[1].finish()
-
-
-def _lost(job: Job, item: Item, loss: Loss) -> None:
-    if job.error is not None:
-        return
-    if (row := job.work.lost(item, loss)) is not None:
-        job.keep(row)
-
-
-def _answered(pool: Pool, job: Job, answer: bytes) -> None:
-    told: Answer = pickle.loads(answer)
-    if isinstance(told, BackendUnavailable):
-        for other in pool.jobs:
-            other.fail(told)
-    elif not isinstance(told, Loaded):
-        job.keep(told)
-
-
-def _too_big(worker: str, pool: Pool, machines: Sequence[Machine]) -> BackendUnavailable:
-    wants, have = pool.needs, [machine.has for machine in machines]
-    return BackendUnavailable(
-        f"a worker of {worker} holds {wants.cpus:g} CPUs, {wants.gpus:g} GPUs and {wants.memory_gb:g} GB, and none of "
-        f"the {len(machines)} machines of the Ray cluster has as much (CPUs, GPUs, GB: {have}); add one that has, or "
-        "set build.resources for that stage"
-    )
-
-
-def _not_shared(answer: Missing) -> RootNotSharedError:
-    return RootNotSharedError(
-        f"machine {answer.machine} of the Ray cluster doesn't see {', '.join(answer.paths)}, which this machine does: "
-        "root and library must be in an object store (s3://...), or on a disk that every machine mounts at the same "
-        "path"
-    )

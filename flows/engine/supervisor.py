@@ -20,6 +20,7 @@ from typing import Literal
 
 POLL_SECONDS = 0.2  # s between looks at a working child's memory and clock; ours
 GRACE_SECONDS = 5.0  # s that a child has to end itself at the time limit, telling where it was; ours
+NOISE = ("in hold_lifeline", "Extension modules:")  # paragraphs of the fault handler that tell nothing
 STORY_CHARACTERS = 2000  # of where it hung or crashed; ours
 PROGRAM = "from flows.engine.child import main; main"  # not -m: messages name the module by its own name
 PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
@@ -115,7 +116,9 @@ class Supervised:
     def _how(self, code: int) -> tuple[Reason, str]:
         """Why it ended, from its exit code, what we did to it and what its fault handler wrote."""
         self._story.seek(0)
-        story = self._story.read(STORY_CHARACTERS).decode(errors="replace").partition("Extension modules:")[0].strip()
+        told = self._story.read().decode(errors="replace").split("\n\n")
+        story = "\n".join(part.strip() for part in told if not any(noise in part for noise in NOISE))
+        story = story[:STORY_CHARACTERS]
         where = f"; it was here:\n{story}" if story else ""
         if self._killed == "out_of_memory":
             return "out_of_memory", f"held more than {self.limits.memory_bytes / 1e9:.3g} GB (build.worker_memory_gb)"

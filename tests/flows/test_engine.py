@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from obedient import WORKER, items, run, track
 from workers import Said
 
 from flows.engine.attempt import Item
@@ -16,20 +17,10 @@ from flows.stages.context import Context
 from flows.stages.graph import stage_keys
 from pipeline.audio import Probe
 from pipeline.errors import BackendUnavailable
-from pipeline.records.catalog import Catalog, CatalogRow
+from pipeline.records.catalog import Catalog
 from pipeline.records.ledger import Ledger, Row
 from pipeline.records.library import Source
 from pipeline.records.values import load
-
-WORKER = "workers:ObedientWorker"
-
-
-def track(number: int, text: str, error: str = "") -> CatalogRow:
-    return CatalogRow(
-        track_id=f"{number:032x}", uris=(f"{number}.wav",), sha256="", bytes=0, duration=1.0, sample_rate=48_000,
-        channels=2, split="", artist="", text=text, licence="", vocal_uri="", accompaniment_uri="", error=error,
-        message="told at cataloguing" if error else "",
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +32,6 @@ def engine() -> Iterator[LocalEngine]:
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     return Context(tmp_path, load_recipe("demo"))
-
-
-def run(engine: LocalEngine, context: Context, *texts: str) -> list[Row]:
-    seen: list[str] = []
-    items = [Item(track(number, text), {}) for number, text in enumerate(texts)]
-    rows = engine.run(WORKER, context, items, lambda row: seen.append(row.track_id))
-    assert sorted(seen) == [row.track_id for row in rows] == [item.track.track_id for item in items]
-    return rows
 
 
 def test_each_end_has_its_own_status(engine: LocalEngine, context: Context) -> None:
@@ -85,9 +68,9 @@ def test_missing_model_cancels_the_waiting_songs_and_gives_the_finished_ones(
     seen: list[Row] = []
     texts = ["slow", "missing", *["slow"] * 40]
     with pytest.raises(BackendUnavailable):
-        engine.run(WORKER, context, [Item(track(n, text), {}) for n, text in enumerate(texts)], seen.append)
+        engine.run(WORKER, context, items(*texts), seen.append)
     assert {row.status for row in seen} == {"ok"}
-    assert 1 <= len(seen) <= 6  # those that ran or stood in the workers' own queue
+    assert 1 <= len(seen) <= 6  # those that ran or were under way
     assert run(engine, context, "fine")[0].status == "ok"
 
 

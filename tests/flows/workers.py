@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from flows.stages.context import Context, Made, Rows, Source
 from pipeline.errors import BackendUnavailable, BadInput
@@ -42,7 +43,13 @@ class ObedientWorker:
             case "freeze":  # in native code that holds Python's lock
                 ctypes.PyDLL(None).sleep(1000)
             case "swell":
-                time.sleep(len(bytearray(b"x") * int(rest)) and 60)
+                held = bytearray(b"x") * int(rest)
+                time.sleep(1000)
+                del held
+            case "once":  # dies at the first try
+                if not Path(rest).exists():
+                    Path(rest).touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
             case "bad":
                 raise BadInput("nobody can use this", reason="useless")
             case "break":
