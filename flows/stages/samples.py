@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from flows.stages.context import Context, Rows, artefact, value_of
 from flows.stages.graph import NODES, lineage
@@ -13,7 +13,7 @@ from pipeline.codec.codec import token_count
 from pipeline.detection.stage import Detection
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
-from pipeline.records.schema import BackendRecord, Sample, SampleInfo, SectionRecord
+from pipeline.records.schema import BackendRecord, Sample, SampleInfo, SectionRecord, plain
 from pipeline.records.store import Artefact, Store
 from pipeline.selection import Verdict
 from pipeline.structure.stage import Structure
@@ -33,7 +33,7 @@ class Draft:
     @property
     def identity(self) -> str:
         """Equal for drafts that become the same sample."""
-        return f"{json.dumps(asdict(self.info), sort_keys=True)} {self.tokens.sha256}"
+        return f"{json.dumps(plain(self.info), sort_keys=True)} {self.tokens.sha256}"
 
     def sample(self) -> Sample:
         """The whole sample; `DamageError` where its arrays are not the recorded ones."""

@@ -9,7 +9,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -136,7 +136,7 @@ class Sample:
         arrays |= {f"latent.{name}": value for name, value in self.latents.items()}
         try:
             info = json.dumps(
-                asdict(self.info), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+                plain(self.info), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
             )
         except ValueError as error:
             raise ContractError(f"{self.info.key}.json: NaN or infinity among its numbers") from error
@@ -156,6 +156,17 @@ class Sample:
         except (ValueError, TypeError, EOFError) as error:
             raise ContractError(f"sample can't be read: {error}; it has {sorted(files)}") from error
         return cls(info=info, latents=latents, **arrays).validate()
+
+
+def plain(record: Any) -> dict[str, Any]:
+    """What `json.dumps` takes of a record: equal to `dataclasses.asdict` in JSON, and copies no list of times."""
+    return {name: _plain(getattr(record, name)) for name in record.__slots__}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple) and value and isinstance(value[0], _RECORDS):
+        return [plain(item) for item in value]
+    return plain(value) if isinstance(value, _RECORDS) else value
 
 
 def info_from_json(data: Mapping[str, Any]) -> SampleInfo:
@@ -180,6 +191,9 @@ def info_from_json(data: Mapping[str, Any]) -> SampleInfo:
     for name in ("selection_reasons", "beats", "downbeats", "captions"):
         typed[name] = tuple(data[name])
     return SampleInfo(**typed)
+
+
+_RECORDS = (BackendRecord, CodecRecord, SectionRecord, FilterRecord, VariantRecord)
 
 
 def _check_info(info: SampleInfo) -> None:

@@ -1,7 +1,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making_samples import make_sample, with_info
 
-from pipeline.records.schema import SCHEMA_VERSION, ContractError, Sample, SectionRecord
+from pipeline.records.schema import SCHEMA_VERSION, ContractError, Sample, SectionRecord, plain
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -117,3 +117,8 @@ def test_the_contract_needs_numpy_alone():
     code = "import sys, pipeline.records.schema; print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pyarrow", "pydantic", "fsspec", "soundfile"} & set(loaded)
+
+
+def test_plain_records_are_in_json_what_asdict_makes_of_them() -> None:
+    info = make_sample(balanced=2, captions=2).info
+    assert json.dumps(plain(info), sort_keys=True) == json.dumps(asdict(info), sort_keys=True)
