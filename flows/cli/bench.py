@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli import bench_machine
 from flows.cli.build import names
 from flows.cli.console import err, out
 from flows.cli.progress import bar
@@ -14,14 +15,17 @@ from flows.cli.progress import bar
 if TYPE_CHECKING:
     from flows.bench.material import Material
 
-commands = typer.Typer(help="Measure the embedded stages on the frozen test set.", no_args_is_help=True)
+commands = typer.Typer(help="Measure the embedded stages, and the machinery around them.", no_args_is_help=True)
+commands.registered_commands += bench_machine.commands.registered_commands
 Root = Annotated[Path, typer.Option("--root", "--out", help="Where the test set lies, 8 GB.")]
 DEFAULT_ROOT = Path("runs/bench")
 
 
 @commands.callback()
 def group() -> None:
-    """Measure the embedded stages: fetch real recordings, render the frozen songs, then run the stages on both."""
+    """Measure the embedded stages: fetch real recordings, render the frozen songs, then run the stages on both; and
+    the machinery around them: scale, dataplane, sizing.
+    """
 
 
 @commands.command()

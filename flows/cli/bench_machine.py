@@ -1,0 +1,59 @@
+"""`backline bench scale`, `dataplane` and `sizing`: what the machinery costs, apart from the stages' own work."""
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from flows.cli.build import names, numbers
+from flows.cli.console import err, out
+
+commands = typer.Typer()
+AsJson = Annotated[bool, typer.Option("--json", help="JSON lines instead of a table.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 where a figure misses what is demanded.")]
+
+
+@commands.command()
+def scale(
+    songs: Annotated[str, typer.Option(help="Sizes of the synthetic libraries.")] = "1000,10000",
+    stages: Annotated[str, typer.Option(help="Only these stages, such as detection,quality.")] = "",
+    plan: Annotated[int, typer.Option(min=0, help="Also plan a build of so many songs, without building.")] = 0,
+    root: Annotated[
+        Path | None, typer.Option(help="Keep libraries and builds here; cut off, it goes on [default: thrown away].")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw CPU over songs into this PNG or SVG.")] = None,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
+    """Rehearse builds of synthetic libraries, with stand-ins for the stages: what catalogue, ledger, Prefect and
+    sharder cost.
+
+    Every library is built twice, the second time with nothing left to do, against a Prefect server of its own. On a
+    slow disk give a folder in memory (/dev/shm). Example: backline bench scale --songs 1000,10000 --plan 100000
+    """
+    from flows.bench.planning import plan as plan_build
+    from flows.bench.scale import measure
+    from flows.bench.scale_show import draw, missed, table_of, to_json
+
+    cases = []
+    with ExitStack() as stack:
+        folder = root or Path(stack.enter_context(TemporaryDirectory(prefix="backline-scale-")))
+        for size in numbers(songs):
+            cases.append(measure(folder, size, names(stages), err.print))
+            if as_json:
+                typer.echo(to_json(cases[-1]))
+        if plan:
+            planned = plan_build(Path(stack.enter_context(TemporaryDirectory(prefix="backline-plan-"))), plan)
+            typer.echo(json.dumps(asdict(planned)))
+    if cases and not as_json:
+        out.print(table_of(cases))
+    if plot and cases:
+        draw(cases, plot)
+    for line in (lines := missed(cases)):
+        err.print(line, highlight=False)
+    if strict and lines:
+        raise typer.Exit(1)
