@@ -10,10 +10,10 @@ from math import isnan
 
 from jinja2 import Environment, StrictUndefined
 
-from flows.funnel import StageCount
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.tokens import TokenFacts
+from flows.statistics import StageStatistics
 from pipeline.records.schema import SCHEMA_VERSION
 
 SPLEETER = "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them."
@@ -35,7 +35,7 @@ LIMITS = {  # (stage, backend) -> what whoever trains on the set has to know
 }
 
 
-def card(context: Context, counts: Sequence[StageCount], samples: Mapping[str, int]) -> str:
+def card(context: Context, counts: Sequence[StageStatistics], samples: Mapping[str, int]) -> str:
     """The card as Markdown with a YAML front matter."""
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # Markdown
     environment.filters["reasons"] = lambda counted: ", ".join(f"{r} {n}" for r, n in sorted(counted.items()))

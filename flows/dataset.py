@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 
 from flows.data_card import card
-from flows.funnel import StageCount, funnel
+from flows.funnel import funnel
 from flows.recipe import DATASET_RECIPE
 from flows.report import funnel_stage
 from flows.shards import config_hash, dataset_directory
 from flows.stages.context import Context
+from flows.statistics import StageStatistics
 from model.evaluation.plots import funnel_chart
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files
@@ -65,7 +66,7 @@ def required_splits(context: Context) -> list[str]:
     return trained + held_out
 
 
-def show(counts: Sequence[StageCount], text: str) -> None:
+def show(counts: Sequence[StageStatistics], text: str) -> None:
     """The funnel as a table and the data card as a page, in Prefect's UI."""
     rows = [
         {

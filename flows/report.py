@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.funnel import StageCount, funnel
+from flows.funnel import funnel
 from flows.held_out import held_out_items, root_of
 from flows.recipe import Recipe, dataset_recipe
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.graph import NODES
+from flows.statistics import StageStatistics
 from model.evaluation import results
 from model.evaluation.report import write_report
 from model.evaluation.report_data import (
@@ -68,7 +69,7 @@ def _facts(told: list[tuple[CatalogRow, Rows]], dataset: Path) -> tuple[Fact, ..
     return (Fact("songs in", str(len(told))), Fact("hours of audio", f"{hours:.2f}"), Fact("samples", held))
 
 
-def funnel_stage(count: StageCount) -> FunnelStage:
+def funnel_stage(count: StageStatistics) -> FunnelStage:
     """One line of the funnel, as the page draws it."""
     return FunnelStage(
         stage=count.stage,
@@ -116,7 +117,7 @@ def _rejected(told: list[tuple[CatalogRow, Rows]]) -> Iterator[RejectedSong]:
                 yield RejectedSong(title, stage, f"{row.reason}: {row.message}".strip(": ")[:200], audio)
 
 
-def _backends(counts: list[StageCount]) -> Iterator[BackendLine]:
+def _backends(counts: list[StageStatistics]) -> Iterator[BackendLine]:
     for count in counts:
         for backend, weights, licence in sorted(count.backends):
             yield BackendLine(count.stage, backend, weights, licence)

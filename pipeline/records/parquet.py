@@ -17,7 +17,7 @@ from pipeline.records.files import Place
 def encode(table: Any) -> bytes:
     """A `pyarrow.Table` as the bytes of a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    pq.write_table(table, sink, write_statistics=False)  # they repeat the longest texts, and nobody reads them
     return bytes(sink.getvalue().to_pybytes())
 
 

@@ -4,13 +4,21 @@ Conventions: a table holds every row of every generation of one stage, those of 
 and a column ``batch``; the last row of a track is the one that counts, as everywhere in the ledger.
 """
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.records import parquet
+from pipeline.records import files, parquet
+from pipeline.records.catalog import FORGOTTEN
+from pipeline.records.catalog import PART_SCHEMA as CATALOG_SCHEMA
+from pipeline.records.files import Place
 from pipeline.records.ledger import SCHEMA, Ledger, Part
+
+_CATALOG_PART = re.compile(r"part-\d{5,}\.parquet")
 
 
 class Scan:
@@ -45,5 +53,29 @@ class Scan:
         return part not in self._read and part.generation < self._newest.get(part.batch, 0)
 
     def _columns_of(self, part: Part) -> Any:
-        table = parquet.read(part.path, self.columns)
-        return table.append_column("batch", pa.repeat(pa.scalar(part.batch, pa.int32()), table.num_rows))
+        return _numbered(parquet.read(part.path, self.columns), part.batch)
+
+
+def scan_catalog(root: Place, columns: Sequence[str]) -> Any:
+    """Chosen columns of every track, as it was first catalogued, in the order of the batches; forgotten ones left out.
+
+    ``track_id`` and ``error`` are always there, and ``batch``.
+    """
+    directory, names = root / "catalog", tuple(dict.fromkeys(("track_id", "error", *columns)))
+    found = ((entry.name, entry.version) for entry in files.entries(directory, "part-"))
+    return _catalogued(directory, names, tuple(part for part in found if _CATALOG_PART.fullmatch(part[0])))
+
+
+@lru_cache(maxsize=2)
+def _catalogued(directory: Place, names: tuple[str, ...], parts: tuple[tuple[str, str], ...]) -> Any:
+    fields = [*(CATALOG_SCHEMA.field(name) for name in names), ("batch", pa.int32())]
+    read = [
+        _numbered(parquet.read(directory / part, names), int(part[len("part-") : -len(".parquet")]))
+        for part, _ in parts
+    ]
+    table = pa.concat_tables([pa.schema(fields).empty_table(), *read], promote_options="default").combine_chunks()
+    return table.filter(pc.not_equal(table["error"], FORGOTTEN))
+
+
+def _numbered(table: Any, batch: int) -> Any:
+    return table.append_column("batch", pa.repeat(pa.scalar(batch, pa.int32()), table.num_rows))
