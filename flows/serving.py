@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import cast
+from typing import Any, cast
 
 import httpx
 
@@ -70,7 +70,7 @@ def run_deployments(limit: int, gpu_slots: int) -> None:
     A build that fans out waits for its partitions, so they are served only where it leaves them a slot.
     """
     from prefect import serve
-    from prefect.deployments.runner import RunnerDeployment
+    from prefect.deployments.runner import EntrypointType, RunnerDeployment
 
     from flows.build_dataset import build_dataset
     from flows.build_partition import build_partition
@@ -79,8 +79,10 @@ def run_deployments(limit: int, gpu_slots: int) -> None:
     from flows.train_model import train_model
 
     set_up(gpu_slots)
-    deployments = [build_dataset.to_deployment("laptop", tags=[TAG], concurrency_limit=1)]
-    deployments += [flow.to_deployment("laptop", tags=[TAG]) for flow in (train_model, evaluate_model)]
+    # By module: by file, Prefect would put flows/ before the standard library, where our names hide its modules.
+    how: dict[str, Any] = {"tags": [TAG], "entrypoint_type": EntrypointType.MODULE_PATH}
+    deployments = [build_dataset.to_deployment("laptop", concurrency_limit=1, **how)]
+    deployments += [flow.to_deployment("laptop", **how) for flow in (train_model, evaluate_model)]
     if limit > 1:
-        deployments.append(build_partition.to_deployment("laptop", tags=[TAG]))
+        deployments.append(build_partition.to_deployment("laptop", **how))
     serve(*cast(list[RunnerDeployment], deployments), limit=limit, pause_on_shutdown=False)

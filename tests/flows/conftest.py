@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
+from prefect_server import Server, free_port
 
 from flows.build_dataset import BuildParameters, BuildResult, build_dataset
 
@@ -23,9 +24,32 @@ SETTINGS = [
 
 
 @pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    """An ephemeral server with a database of its own."""
-    with prefect_test_harness(server_startup_timeout=180):
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A real server with a database of its own."""
+    server = Server(tmp_path_factory.mktemp("prefect"), free_port())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def deployments(server: Server) -> dict[str, dict[str, Any]]:
+    """``flow/deployment`` -> deployment, after the command that infra/README.md gives."""
+    server.command("deploy")
+    return server.deployments()
+
+
+@pytest.fixture(scope="session")
+def worker(server: Server, deployments: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """A worker of the pool `backline`."""
+    with server.worker():
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect(server: Server) -> Iterator[None]:
+    """Flows of this process run on the server."""
+    with server.here():
         yield
 
 

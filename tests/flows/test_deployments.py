@@ -1,11 +1,6 @@
-"""A real Prefect server on loopback: `prefect.yaml` is deployed to a process pool, and a worker runs a build."""
+"""`backline deploy` on a real server: run forms, limits, watch, pools; and what Retry runs again."""
 
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,77 +8,85 @@ import httpx
 import numpy as np
 import pytest
 import soundfile
+from prefect.client.orchestration import get_client
+from prefect_server import ROOT, Server
+from typer.testing import CliRunner
 
 from flows.build_dataset import ALL_STAGES, BuildParameters, open_build
-from flows.serving import start_server
+from flows.cli.main import commands
+from flows.deploying import TARGETS
+from flows.server_setup import WATCH, make_gpu_limit, make_pool, set_up
+from flows.slots import GPU_LIMIT
 from pipeline.records.ledger import Ledger
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.enable_socket]
-ROOT = Path(__file__).parents[2]
-RUN_SECONDS = 240
+pytestmark = pytest.mark.timeout(900)
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with a database of its own; its API's URL."""
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        patch.setenv("BACKLINE_HOME", str(ROOT))
-        server = start_server(port)
-        patch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
-        yield f"http://127.0.0.1:{port}/api"
-        server.terminate()
-        server.wait(30)
-
-
-def prefect_command(*words: str) -> None:
-    subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", *words], check=True, cwd=ROOT, env=os.environ)
-
-
-@pytest.fixture(scope="module")
-def deployments(api: str) -> dict[str, dict[str, Any]]:
-    """Flow name -> deployment, after the two commands that infra/README.md gives."""
-    prefect_command("work-pool", "create", "backline", "--type", "process")
-    prefect_command("deploy", "--all", "--prefect-file", "infra/prefect.yaml")
-    found = httpx.post(f"{api}/deployments/filter", json={}).json()
-    flows = {flow["id"]: flow["name"] for flow in httpx.post(f"{api}/flows/filter", json={}).json()}
-    return {flows[deployment["flow_id"]]: deployment for deployment in found}
-
-
-def test_page_asks_the_port_that_the_server_listens_on(api: str) -> None:
-    assert httpx.get(api.replace("/api", "/ui-settings")).json()["api_url"] == api
+def test_page_asks_the_port_that_the_server_listens_on(server: Server) -> None:
+    assert httpx.get(server.api.replace("/api", "/ui-settings")).json()["api_url"] == server.api
 
 
 def test_run_forms_show_literal_defaults_and_descriptions(deployments: dict[str, dict[str, Any]]) -> None:
-    assert set(deployments) == {"build-dataset", "train-model", "evaluate-model"}
-    form = deployments["build-dataset"]["parameter_openapi_schema"]["definitions"]["BuildParameters"]["properties"]
-    assert form["stages"]["default"] == ALL_STAGES
-    assert form["only_batches"]["default"] == []
-    assert form["force"]["default"] is False
-    assert form["recipe"]["default"] == "demo"
-    assert all(field.get("description") for field in form.values())
+    names = ("build-dataset", "build-partition", "train-model", "evaluate-model")
+    assert set(deployments) == {f"{name}/pool" for name in names}
     assert all(deployment["enforce_parameter_schema"] for deployment in deployments.values())
+    assert all("backline" in deployment["tags"] for deployment in deployments.values())
+    form = deployments["build-dataset/pool"]["parameter_openapi_schema"]["definitions"]["BuildParameters"]["properties"]
+    shown = {name: field["default"] for name, field in form.items() if "default" in field}
+    assert shown == {
+        "recipe": "demo",
+        "stages": ALL_STAGES,
+        "force": False,
+        "engine": "local",
+        "overrides": [],
+        "only_batches": [],
+        "limit": 0,
+        "fan_out": "",
+        "partition_batches": 80,
+    }
+    part = deployments["build-partition/pool"]["parameter_openapi_schema"]["definitions"]["PartitionParameters"]
+    assert part["properties"]["batches"]["maxItems"] == 80
+    for fields in (form, part["properties"]):
+        assert all(field.get("description") for field in fields.values())
 
 
-@pytest.fixture(scope="module")
-def worker(deployments: dict[str, dict[str, Any]]) -> Iterator[None]:
-    """A process worker of the pool."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "worker", "start", "--pool", "backline"],
-        cwd=ROOT,
-        env=os.environ | {"PREFECT_WORKER_QUERY_SECONDS": "2"},
-    )
-    yield
-    process.terminate()
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:  # not ours to test: it waits for a server whose SQLite was locked meanwhile
-        process.kill()
-        process.wait()
+def test_limit_and_watch_are_made_once_and_stay_as_a_person_sets_them(
+    server: Server, deployments: dict[str, dict[str, Any]]
+) -> None:
+    with server.here(), get_client(sync_client=True) as client:
+        assert client.read_global_concurrency_limit_by_name(GPU_LIMIT).limit == 1
+        set_up(gpu_slots=3)
+        assert client.read_global_concurrency_limit_by_name(GPU_LIMIT).limit == 1
+        (watch,) = client.read_automations_by_name(WATCH)
+    assert watch.enabled
+
+
+def test_no_limit_is_made_where_none_is_wanted(server: Server) -> None:
+    with server.here(), get_client(sync_client=True) as client:
+        client.delete_global_concurrency_limit_by_name(GPU_LIMIT)
+        make_gpu_limit(0)
+        assert GPU_LIMIT not in {limit.name for limit in client.read_global_concurrency_limits()}
+
+
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_server_takes_the_pools_and_the_variables_that_deployments_set(server: Server, kind: Any) -> None:
+    target = TARGETS[kind]
+    with server.here():
+        for _ in range(2):  # the second changes nothing
+            make_pool(target.pool, kind, ROOT / "infra" / target.template)
+        with get_client(sync_client=True) as client:
+            pool = client.read_work_pool(target.pool)
+    assert pool.type == kind
+    assert pool.base_job_template == json.loads((ROOT / "infra" / target.template).read_text())
+
+
+def test_deploy_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    told = CliRunner().invoke(commands, ["deploy"])
+    assert "PREFECT_API_URL is not set" in str(told.exception)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    told = CliRunner().invoke(commands, ["deploy", "--infra", str(tmp_path)])
+    assert "give the checkout's folder infra" in str(told.exception)
 
 
 @pytest.fixture
@@ -96,30 +99,8 @@ def songs(tmp_path: Path) -> Path:
     return folder
 
 
-def start(api: str, deployments: dict[str, dict[str, Any]], build: BuildParameters) -> str:
-    """A flow run, as the run form starts it."""
-    made = httpx.post(
-        f"{api}/deployments/{deployments['build-dataset']['id']}/create_flow_run",
-        json={"parameters": {"build": build.model_dump(mode="json")}},
-    )
-    return str(made.json()["id"])
-
-
-def test_worker_runs_a_build_from_the_pool(
-    api: str, deployments: dict[str, dict[str, Any]], worker: None, songs: Path, tmp_path: Path
-) -> None:
-    build = BuildParameters(library=str(songs), root=str(tmp_path / "root"), stages=["detection"])
-    assert state_of(api, start(api, deployments, build)) == "COMPLETED"
-    context = open_build(build)
-    rows = Ledger(context.root).all_rows("detection", context.keys["detection"])
-    assert sorted((row.status, row.reason) for row in rows.values()) == [
-        ("quarantined", "unreadable"),
-        ("rejected", "instrumental"),
-    ]
-
-
 def test_retry_runs_the_failed_batch_and_takes_the_other_from_the_cache(
-    api: str, deployments: dict[str, dict[str, Any]], worker: None, songs: Path, tmp_path: Path
+    server: Server, worker: None, songs: Path, tmp_path: Path
 ) -> None:
     build = BuildParameters(
         library=str(songs), root=str(tmp_path / "root"), stages=["detection"], overrides=["library.batch_size=1"]
@@ -127,26 +108,14 @@ def test_retry_runs_the_failed_batch_and_takes_the_other_from_the_cache(
     context = open_build(build)
     block = Ledger(context.root).directory("detection", context.keys["detection"]) / "part-00001.parquet"
     block.mkdir(parents=True)  # where the ledger wants to write a file
-    run = start(api, deployments, build)
-    assert state_of(api, run) == "FAILED"
+    run = server.run(build)
+    assert server.ended(run) == "FAILED"
     block.rmdir()
-    retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}  # what the button Retry sends
-    assert httpx.post(f"{api}/flow_runs/{run}/set_state", json=retry).json()["status"] == "ACCEPT"
-    assert state_of(api, run) == "COMPLETED"
-    assert len(Ledger(context.root).all_rows("detection", context.keys["detection"])) == 2
-    tasks = httpx.post(f"{api}/task_runs/filter", json={"flow_runs": {"id": {"any_": [run]}}}).json()
-    ended = {(task["name"], task["state_name"]) for task in tasks}
-    assert {("detection-0", "Cached"), ("detection-1", "Completed")} <= ended
-
-
-def state_of(api: str, run: str) -> str:
-    """The final state of a flow run, waited for."""
-    deadline = time.monotonic() + RUN_SECONDS
-    time.sleep(2)
-    kind = "none"
-    while time.monotonic() < deadline:
-        kind = httpx.get(f"{api}/flow_runs/{run}").json()["state"]["type"]
-        if kind in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-            return str(kind)
-        time.sleep(2)
-    return f"still {kind} after {RUN_SECONDS} s"
+    server.retry(run)
+    assert server.ended(run) == "COMPLETED"
+    rows = Ledger(context.root).all_rows("detection", context.keys["detection"])
+    assert sorted((row.status, row.reason) for row in rows.values()) == [
+        ("quarantined", "unreadable"),
+        ("rejected", "instrumental"),
+    ]
+    assert {("detection-0", "Cached"), ("detection-1", "Completed")} <= set(server.tasks(run))

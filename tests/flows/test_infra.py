@@ -10,8 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import jsonschema
+import prefect.server.api
 import pytest
 import yaml
+from prefect.server.schemas.actions import validate_base_job_template
+
+from flows.deploying import TARGETS, PoolKind, Target
 
 ROOT = Path(__file__).parents[2]
 INFRA = ROOT / "infra"
@@ -50,11 +55,33 @@ def test_compose_secrets_are_in_the_example() -> None:
     assert wanted == given
 
 
-def test_deployments_name_flows_that_exist() -> None:
-    for deployment in yaml.safe_load((INFRA / "prefect.yaml").read_text())["deployments"]:
-        path, name = deployment["entrypoint"].split(":")
-        assert (ROOT / path).is_file()
-        assert hasattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), name)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_deployments_name_flows_that_exist_and_variables_that_their_pool_declares(target: Target) -> None:
+    declared = json.loads((INFRA / target.template).read_text())["variables"]
+    for deployment in yaml.safe_load((INFRA / target.deployments).read_text())["deployments"]:
+        module, _, name = deployment["entrypoint"].rpartition(".")
+        assert hasattr(importlib.import_module(module), name)
+        assert deployment["work_pool"]["name"] == target.pool
+        assert set(deployment["work_pool"].get("job_variables", {})) <= set(declared["properties"])
+        assert "backline" in deployment["tags"]
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_pool_templates_hold_what_prefects_worker_of_that_kind_reads(kind: PoolKind) -> None:
+    views = Path(str(prefect.server.api.__file__)).parent / "collections_data" / "views"
+    known = json.loads((views / "aggregate-worker-metadata.json").read_text())
+    (worker,) = [package[kind] for package in known.values() if kind in package]
+    default = worker["default_base_job_configuration"]
+    ours = json.loads((INFRA / TARGETS[kind].template).read_text())
+    used = set(re.findall(r"{{ (\w+) }}", json.dumps(ours["job_configuration"])))
+    assert used <= set(ours["variables"]["properties"])
+    assert set(ours["job_configuration"]) <= set(default["job_configuration"])
+    assert {"command", "env", "labels", "name"} <= set(ours["job_configuration"])
+    for name in set(ours["variables"]["properties"]) & set(default["variables"]["properties"]):
+        assert ours["variables"]["properties"][name]["type"] == default["variables"]["properties"][name]["type"]
+    values = {name: field["default"] for name, field in ours["variables"]["properties"].items() if "default" in field}
+    jsonschema.validate(values, ours["variables"])
+    validate_base_job_template(ours)
 
 
 def test_kubernetes_job_and_pool_survive_an_eviction() -> None:
@@ -66,12 +93,6 @@ def test_kubernetes_job_and_pool_survive_an_eviction() -> None:
         volumes = {volume["name"] for volume in spec["template"]["spec"]["volumes"]}
         for container in spec["template"]["spec"]["containers"]:
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
-
-
-def test_pool_template_uses_only_variables_that_it_declares() -> None:
-    pool = json.loads((INFRA / "kubernetes" / "pool.json").read_text())
-    used = set(re.findall(r"{{ (\w+) }}", json.dumps(pool["job_configuration"])))
-    assert used <= set(pool["variables"]["properties"])
 
 
 def test_launchers_name_modules_and_options_of_the_trainer() -> None:
