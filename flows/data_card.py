@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.tokens import TokenFacts
-from flows.statistics import StageStatistics
+from flows.tally import StageStatistics
 from pipeline.records.schema import SCHEMA_VERSION
 
 SPLEETER = "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them."

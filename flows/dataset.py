@@ -12,7 +12,7 @@ from flows.recipe import DATASET_RECIPE
 from flows.report import funnel_stage
 from flows.shards import config_hash, dataset_directory
 from flows.stages.context import Context
-from flows.statistics import StageStatistics
+from flows.tally import StageStatistics
 from model.evaluation.plots import funnel_chart
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from flows.progress import statistics_of
 from flows.stages.context import Context
-from flows.statistics import StageStatistics, merged
 from flows.survey import Survey
+from flows.tally import StageStatistics, merged
 
 
 def funnel(context: Context) -> list[StageStatistics]:

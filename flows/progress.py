@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from flows.statistics import StageStatistics, by_batch, merged, union
 from flows.survey import View
+from flows.tally import StageStatistics, by_batch, merged, union
 from pipeline.records.ledger import Row
 
 SAMPLE = 2000  # songs drawn to tell how many a stage will get: within 2 % of them. Ours

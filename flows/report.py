@@ -9,7 +9,7 @@ from flows.recipe import Recipe, dataset_recipe
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.graph import NODES
-from flows.statistics import StageStatistics
+from flows.tally import StageStatistics
 from model.evaluation import results
 from model.evaluation.report import write_report
 from model.evaluation.report_data import (

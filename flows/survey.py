@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flows.stages.context import Context, Rows
 from flows.stages.graph import NODES, gets, stage_keys
-from flows.statistics import BACKEND, COLUMNS
+from flows.tally import BACKEND, COLUMNS
 from pipeline.augmentation import plan
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.statistics import BACKEND, COLUMNS, GAP, StageStatistics, by_batch, merged, union
+from flows.tally import BACKEND, COLUMNS, GAP, StageStatistics, by_batch, merged, union
 from pipeline.records.ledger import SCHEMA, Row, Status
 
 KEY = "0a1b2c3d"
