@@ -13,9 +13,10 @@ from flows.engine.engine import open_engine
 from flows.environment import show_our_logs
 from flows.fan_out import fan_out
 from flows.funnel import failure_rate, funnel
+from flows.grouping import STAGE as FINGERPRINT
 from flows.shards import ShardedBatch
 from flows.stages.context import Context
-from flows.tasks import Scope, catalogue, write_shards
+from flows.tasks import Scope, catalogue, group, write_shards
 from flows.work import ALL_STAGES, BuildFailedError, StageName, Work, Worked, groups, open_build, run_stages
 from pipeline.records.catalog import Catalog
 
@@ -29,7 +30,7 @@ __all__ = [
     "open_build",
 ]
 logger = logging.getLogger(__name__)
-NEEDS_SPLITS = {"augmentation", "tokenization", "tokenization-copies", "shards"}
+NEEDS_SPLITS = {"selection", "augmentation", "tokenization", "tokenization-copies", "shards"}
 
 
 class BuildParameters(Work):
@@ -63,12 +64,16 @@ def build_dataset(build: BuildParameters) -> BuildResult:
     """Songs -> gated, separated, annotated, tokenized shards. Skips whatever the ledger says is committed."""
     show_our_logs()
     context = open_build(build)
-    fix = not NEEDS_SPLITS.isdisjoint(build.stages)
-    batches = catalogue(context, build.library, fix, build.limit)
+    split = not NEEDS_SPLITS.isdisjoint(build.stages)
+    batches = catalogue(context, build.library, split, build.limit)
     if unknown := sorted(set(build.only_batches) - set(batches.all)):
         raise ValueError(f"only_batches names {unknown}; the catalogue has {batches.all}")
     chosen = [b for b in batches.named if not build.only_batches or b in build.only_batches]
-    worked = work_on(context, build, chosen)
+    worked = know_copies(context, build, batches.all[: max(chosen, default=-1) + 1], chosen)
+    if split:
+        group(context, max(chosen, default=-1) + 1)
+    if later := [stage for stage in build.stages if stage != FINGERPRINT]:
+        worked.add(work_on(context, build.model_copy(update={"stages": later}), chosen))
     check_failures(context, worked.failures)
     if "shards" not in build.stages:
         return BuildResult(worked.songs, 0, None)
@@ -77,6 +82,19 @@ def build_dataset(build: BuildParameters) -> BuildResult:
     dataset = publish(context, [s for batch in sharded for s in batch.sidecars])
     say_what_happened(worked.songs, sharded)
     return BuildResult(worked.songs, sum(len(batch.sidecars) for batch in sharded), dataset)
+
+
+def know_copies(context: Context, build: BuildParameters, before: Sequence[int], chosen: Sequence[int]) -> Worked:
+    """Fingerprints of the chosen batches and of all before them, which their songs may be copies of."""
+    worked = Worked()
+    if FINGERPRINT in build.stages:
+        first = build.model_copy(update={"stages": [FINGERPRINT]})
+        worked.add(work_on(context, first, chosen))
+        if others := sorted(set(before) - set(chosen)):
+            worked.add(work_on(context, first.model_copy(update={"force": False}), others))
+        if worked.failures:
+            check_failures(context, worked.failures)
+    return worked
 
 
 def work_on(context: Context, build: BuildParameters, batches: Sequence[int]) -> Worked:

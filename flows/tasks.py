@@ -23,6 +23,7 @@ from flows.control import best_effort
 from flows.engine.batch import BatchSummary, wanted_items
 from flows.engine.engine import Engine
 from flows.engine.stems import run_batch_with_stems
+from flows.grouping import group_songs
 from flows.shards import ShardedBatch, dataset_directory, shard_batch
 from flows.slots import gpu_slot
 from flows.stages.context import Context
@@ -30,7 +31,7 @@ from pipeline.errors import PipelineError
 from pipeline.records.catalog import Catalog
 from pipeline.records.ledger import Row
 from pipeline.records.library import scan_library
-from pipeline.records.splits import fix_splits
+from pipeline.records.splits import check_splits
 
 logger = logging.getLogger(__name__)
 RETRIES = 2  # of a batch: disks and stores hiccup; ours
@@ -88,8 +89,8 @@ class Batches:
 
 
 @task(name="catalogue", persist_result=True, cache_policy=NO_CACHE)
-def catalogue(context: Context, library: str, fix: bool, limit: int = 0) -> Batches:
-    """Add the library's files (the first `limit`, 0 = all) to the catalogue and, if asked, fix the splits."""
+def catalogue(context: Context, library: str, split: bool, limit: int = 0) -> Batches:
+    """Add the library's files (the first `limit`, 0 = all); `split`: see that they can be split as the recipe asks."""
     catalog = Catalog(context.root)
     found = scan_library(library)
     sources = found[:limit] if limit else found
@@ -100,13 +101,19 @@ def catalogue(context: Context, library: str, fix: bool, limit: int = 0) -> Batc
 
         catalog.add(sources, context.recipe.library.batch_size, show)
     batches = catalog.batches()
-    if fix:
-        fix_splits(context.root, context.recipe.splits, [row for batch in batches for row in catalog.read(batch)])
+    if split:
+        check_splits(context.root, context.recipe.splits, [row for batch in batches for row in catalog.read(batch)])
     if not limit:
         return Batches(batches, batches)
     uris = {source.uri for source in sources}
     named = [b for b in batches if any(not uris.isdisjoint(row.uris) for row in catalog.read(b))]
     return Batches(batches, named)
+
+
+@task(name="groups", persist_result=True, cache_policy=NO_CACHE)
+def group(context: Context, batches: int) -> None:
+    """Find copies among the songs of the first so many batches, and fix the splits."""
+    group_songs(context, batches)
 
 
 @task(

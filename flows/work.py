@@ -20,6 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.records import files
 
 StageName = Literal[
+    "fingerprint",
     "detection",
     "quality",
     "separation",

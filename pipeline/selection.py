@@ -38,6 +38,9 @@ class SelectionConfig(Config):
     max_speech: float = 0.15  # share of the song that is speech, 0..1; paper A.2 gives no number; ours
     doubtful: Literal["review", "stage1", "stage2"] = "review"  # where songs go that the paper had people filter (A.2)
     artifacts: Literal["stage2", "all"] = "stage2"  # which stages a song with separation artefacts is kept out of; 4.4
+    # What becomes of further files of a recording that is here already; `keep` makes samples of them all. Either way
+    # they are in one split. Ours: copies in training are learnt by heart, and would count twice in an evaluation
+    duplicates: Literal["first", "keep"] = "first"
     max_silent: float = 0.97  # share of a stem that may be silent, 0..1; beyond it there is no pair to learn from; ours
 
 

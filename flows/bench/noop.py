@@ -25,6 +25,7 @@ import numpy as np
 from flows.rehearsal import Fault, Rehearsal
 from flows.stages import tokens as real
 from flows.stages.context import Context, Made, Rows, Source
+from flows.stages.listening import FingerprintFacts
 from flows.stages.stems import AugmentedFacts, SeparationFacts
 from flows.stages.tokens import TokenFacts
 from pipeline.annotation.stage import Annotation
@@ -108,6 +109,15 @@ def strike(settings: Rehearsal, fault: Fault, stage: str, track_id: str) -> None
             raise BackendUnavailable("the rehearsal asked for it")
         case "fail":
             raise RuntimeError("the rehearsal asked for it")
+
+
+class FingerprintWorker(NoopWorker):
+    """Keeps no words: every song is alone."""
+
+    stage = "fingerprint"
+
+    def make(self, track: CatalogRow, rows: Rows) -> Made:
+        return Made(FingerprintFacts(0, 1.0), NOBODY)
 
 
 class DetectionWorker(NoopWorker):

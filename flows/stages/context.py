@@ -12,6 +12,7 @@ from pipeline.phases import phase
 from pipeline.records import files
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.files import Place
+from pipeline.records.groups import read_groups
 from pipeline.records.ledger import Ledger, Row
 from pipeline.records.splits import Split, SplitRule, read_splits, splits_path
 from pipeline.records.store import Artefact, Store
@@ -75,10 +76,19 @@ class Context:
             return decode(track.uris[0], self.recipe.library.decode)
 
     def split(self, track: CatalogRow) -> Split:
-        """train, val or test: the manifest's word, else the rule fixed at the first build."""
+        """train, val or test: that of the song's group, else the manifest's word, else the rule of the first build."""
+        if of_group := read_groups(self.root).split_of(track.track_id):
+            return of_group
         path = splits_path(self.root)
         version = files.version(path) if isinstance(path, Path) else ""  # asking a server for every track would be slow
         return _split_rule(self.root, version).split_of(track)
+
+    def left_out(self, track: CatalogRow) -> str:
+        """Why the song is no part of the data set, whatever it sounds like: duplicate, split_conflict or empty."""
+        member = read_groups(self.root).members.get(track.track_id)
+        if member is None or member.conflict:
+            return member.conflict if member else ""
+        return "duplicate" if member.follows and self.recipe.selection.duplicates == "first" else ""
 
     def store(self, stage: str) -> Store:
         """Where that stage keeps its artefacts."""

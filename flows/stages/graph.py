@@ -12,7 +12,7 @@ from functools import partial
 from flows.recipe import Recipe
 from flows.rehearsal import WORKERS
 from flows.stages.context import Context, Rows, value_of
-from pipeline import augmentation, selection, tokenization
+from pipeline import augmentation, fingerprint, selection, tokenization
 from pipeline.annotation import stage as annotation
 from pipeline.augmentation import plan
 from pipeline.codec import codec
@@ -73,6 +73,7 @@ TOKEN_SECTIONS = ("tokenization", "codec", "conditioning", "augmentation.balance
 NODES = {
     node.name: node
     for node in (
+        Node("fingerprint", fingerprint.VERSION, (), ("library.decode",), f"{LISTENING}:FingerprintWorker"),
         Node("detection", detection.VERSION, (), ("detection", "library.decode"), f"{LISTENING}:DetectionWorker"),
         Node("quality", quality.VERSION, (), ("quality", "library.decode"), f"{LISTENING}:QualityWorker"),
         Node("separation", separation.VERSION, (), ("separation", "library.decode"), f"{STEMS}:SeparationWorker"),
@@ -82,7 +83,7 @@ NODES = {
         Node(
             "selection",
             selection.VERSION,
-            ("detection", "quality", "artifacts", "structure"),
+            ("fingerprint", "detection", "quality", "artifacts", "structure"),
             ("selection",),
             f"{TOKENS}:SelectionWorker",
         ),
@@ -164,11 +165,11 @@ def _song(context: Context, track: CatalogRow, rows: Rows) -> bool:
 
 
 def _admitted(context: Context, track: CatalogRow, rows: Rows) -> bool:
-    """A song, above the gate where the gate stands before everything (``gate.scope: all``)."""
+    """A song that is not left out, above the gate where the gate stands before everything (``gate.scope: all``)."""
     gate = context.recipe.selection.gate
-    return _passed(rows, "detection", "quality") and (
-        gate.scope != "all" or passes_gate(gate, value_of(rows, "quality", Quality))
-    )
+    if not _passed(rows, "detection", "quality") or context.left_out(track):
+        return False
+    return gate.scope != "all" or passes_gate(gate, value_of(rows, "quality", Quality))
 
 
 def _admitted_with(context: Context, track: CatalogRow, rows: Rows, needed: tuple[str, ...]) -> bool:
@@ -176,8 +177,8 @@ def _admitted_with(context: Context, track: CatalogRow, rows: Rows, needed: tupl
 
 
 def _judged(context: Context, track: CatalogRow, rows: Rows) -> bool:
-    """A song under a gate that stands before everything is judged by its scores alone: it has no stems."""
-    return _passed(rows, "detection", "quality") and (
+    """A song that is left out, or under a gate that stands before everything, is judged without stems: it has none."""
+    return _passed(rows, "fingerprint", "detection", "quality") and (
         not _admitted(context, track, rows) or _passed(rows, "artifacts", "structure")
     )
 
@@ -196,6 +197,7 @@ def _has_copy(context: Context, track: CatalogRow, rows: Rows) -> bool:
 
 
 ADMISSION: Mapping[str, Callable[[Context, CatalogRow, Rows], bool]] = {
+    "fingerprint": _all,
     "detection": _all,
     "quality": _song,
     "separation": _admitted,

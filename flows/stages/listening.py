@@ -1,12 +1,38 @@
-"""Workers of the stages that listen to a whole song: detection, quality, structure, annotation."""
+"""Workers of the stages that listen to a whole song: fingerprint, detection, quality, structure, annotation."""
+
+from dataclasses import dataclass
+
+import numpy as np
 
 from flows.stages.context import Context, Made, Rows, Source, value_of
 from pipeline.annotation.stage import build as build_annotator
 from pipeline.detection.stage import Detection
 from pipeline.detection.stage import build as build_detector
+from pipeline.fingerprint import fingerprint
 from pipeline.quality.stage import build as build_rater
 from pipeline.records.catalog import CatalogRow
 from pipeline.structure.stage import build as build_structure
+
+
+@dataclass(frozen=True, slots=True)
+class FingerprintFacts:
+    """What the record says of a fingerprint; the words lie in the artefact ``words``."""
+
+    words: int
+    silent: float  # share of words without sound, 0..1
+
+
+class FingerprintWorker:
+    """The words by which other files of the same recording are found."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        words = fingerprint(self.context.audio(track))
+        kept = self.context.store("fingerprint").put_arrays(track.track_id, "words", {"words": words})
+        facts = FingerprintFacts(len(words), float(np.mean(words == 0)) if len(words) else 1.0)
+        return Made(facts, Source("band-steps", licence="Apache-2.0"), artefacts=(kept,))
 
 
 class DetectionWorker:

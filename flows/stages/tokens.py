@@ -10,6 +10,7 @@ from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.detection.stage import Detection
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
+from pipeline.records.groups import read_groups
 from pipeline.records.schema import CodecRecord, VariantRecord
 from pipeline.selection import Verdict, passes_gate, select
 from pipeline.separation.artifacts import Artifacts
@@ -42,11 +43,13 @@ class SelectionWorker:
     """The gate and the rules of stage 2: stage 1, stage 2, review or rejected, with reasons."""
 
     def __init__(self, context: Context) -> None:
-        self.config = context.recipe.selection
+        self.context, self.config = context, context.recipe.selection
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         quality = value_of(rows, "quality", Quality)
-        if self.config.gate.scope == "all" and not passes_gate(self.config.gate, quality):
+        if left_out := self.context.left_out(track):
+            verdict = Verdict("rejected", (left_out,))
+        elif self.config.gate.scope == "all" and not passes_gate(self.config.gate, quality):
             verdict = Verdict(
                 "rejected", (f"gate_{self.config.gate.rule}",)
             )  # such a song has no stems or sections to judge
@@ -58,9 +61,17 @@ class SelectionWorker:
                 value_of(rows, "artifacts", Artifacts),
                 value_of(rows, "structure", Structure),
             )
-        reasons = "; ".join(verdict.reasons)
+        reasons = "; ".join([*verdict.reasons, *self.kin(track)])
         dropped = {"rejected": verdict.reasons[:1], "review": ("review",)}.get(verdict.stage, ())
         return Made(verdict, Source("rules", licence="Apache-2.0"), "".join(dropped), reasons)
+
+    def kin(self, track: CatalogRow) -> list[str]:
+        """That the song is another file of a recording, for people."""
+        member = read_groups(self.context.root).members.get(track.track_id)
+        if member is None or not member.follows:
+            return []
+        told = f"the recording of track {member.leader}: {member.errors:.1%} of bits differ over {member.seconds:.0f} s"
+        return [f"{told}; its split is {member.split}"]
 
 
 class TokenizationWorker:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import BadInput
+from pipeline.fingerprint import sketch
 from pipeline.records import files
 from pipeline.records.catalog import Catalog
 from pipeline.records.files import DamageError, Place
+from pipeline.records.groups import Member, followers, forget_member, read_groups, renew
 from pipeline.records.ledger import Ledger
 from pipeline.records.leftovers import remove_unfinished
+from pipeline.records.lookup import Indexed
 from pipeline.records.sharding import (
     MANIFEST,
     Sidecar,
@@ -40,6 +43,7 @@ class Forgotten:
     rows: int  # of the ledger
     artefacts: int
     shards: tuple[str, ...]  # listed shards that were written anew or dropped
+    copies: tuple[str, ...] = ()  # track ids of other files of the same recording, which are still there
 
 
 def forget(root: Place, song: str, reason: str) -> Forgotten:
@@ -51,6 +55,7 @@ def forget(root: Place, song: str, reason: str) -> Forgotten:
     track_id = _track_id(catalog, root, song)
     batch = catalog.forget(track_id, reason)
     why = catalog.forgotten()[track_id]
+    copies = _forget_in_groups(root, ledger, track_id)
     rows = ledger.forget(track_id, batch)
     stores = [Store(ledger.directory(stage, key)) for stage, key in ledger.stages()]
     artefacts = sum(len(store.forget(track_id)) for store in stores)
@@ -60,7 +65,34 @@ def forget(root: Place, song: str, reason: str) -> Forgotten:
         if entry.folder:
             shards += _forget_in_dataset(root / "datasets" / entry.name, track_id, why)
     logger.info("forgot %s: %d rows, %d artefacts, %d shards", track_id, rows, artefacts, len(shards))
-    return Forgotten(track_id, rows, artefacts, tuple(shards))
+    if copies:
+        logger.warning("the same recording is still there as %s; forget these too if it has to go", ", ".join(copies))
+    return Forgotten(track_id, rows, artefacts, tuple(shards), tuple(copies))
+
+
+def _forget_in_groups(root: Place, ledger: Ledger, track_id: str) -> list[str]:
+    """Take the song out of its group; the others. The next of a leader's group leads, and is judged anew."""
+    renew()
+    groups = read_groups(root)
+    member = groups.members.get(track_id)
+    leader = member.leader if member and member.leader else track_id
+    led = followers(groups, leader)
+    if leader != track_id:
+        forget_member(root, track_id, None)
+        return [leader, *(other.track_id for other in led if other.track_id != track_id)]
+    if led:
+        ledger.forget(led[0].track_id, led[0].batch, only="selection")  # it may have been a duplicate
+    forget_member(root, track_id, _indexed(ledger, led[0]) if led else None)
+    return [other.track_id for other in led]
+
+
+def _indexed(ledger: Ledger, member: Member) -> Indexed | None:
+    """A song as the index has it, from its newest fingerprint; None where that is gone."""
+    found = None
+    for stage, key, row in ledger.story(member.track_id, member.batch):
+        if stage == "fingerprint" and row.artefacts:
+            found = Store(ledger.directory(stage, key)).get_arrays(row.artefacts[0])["words"]
+    return Indexed(member.track_id, member.batch, sketch(found)) if found is not None else None
 
 
 def _track_id(catalog: Catalog, root: Place, song: str) -> str:

@@ -154,11 +154,14 @@ class Ledger:
                     told.append((latest, stage, key, row))
         return [(stage, key, row) for _, stage, key, row in sorted(told, key=lambda item: item[:3])]
 
-    def forget(self, track_id: str, batch: int) -> int:
-        """Take every row of a track out of the parts of its batch; how many there were. Other rows stay as they are."""
+    def forget(self, track_id: str, batch: int, only: str = "") -> int:
+        """Take every row of a track, or those of `only` a stage, out of the parts of its batch; how many there were.
+
+        Other rows stay as they are.
+        """
         gone = 0
         for stage, key in self.stages():
-            for part in self.parts(stage, key, batch):
+            for part in self.parts(stage, key, batch) if only in ("", stage) else ():
                 table = parquet.read(part.path)
                 kept = table.filter(pc.not_equal(table["track_id"], track_id))
                 if kept.num_rows < table.num_rows:

@@ -74,6 +74,14 @@ def fix_splits(root: Place, config: SplitConfig, rows: Sequence[CatalogRow]) -> 
     return rule
 
 
+def check_splits(root: Place, config: SplitConfig, rows: Sequence[CatalogRow]) -> None:
+    """`SplitError` where `fix_splits` would raise it for these songs; nothing is written."""
+    if splits_path(root).exists():
+        fix_splits(root, config, rows)
+    else:
+        _choose(config, rows, "")
+
+
 def read_splits(root: Place) -> SplitRule:
     """The rule that the root's first build fixed; `SplitError` before that."""
     path = splits_path(root)

@@ -33,6 +33,7 @@ def song_rows(
 
     clean = (VariantRecord((), 0.0),)
     results = {
+        "fingerprint": None,
         "detection": Detection("song", 0.5, 0.0, 1.0, "", (Span(0.0, 1.0),)),
         "quality": Quality({"level": mean}, mean),
         "separation": None,

@@ -27,6 +27,7 @@ def changed(*overrides: str) -> set[str]:
     [
         ("selection.gate.threshold=4", {"selection"}),
         ("selection.gate.scope=all", {"selection"}),
+        ("selection.duplicates=keep", {"selection"}),
         ("separation.backend=demucs", {"separation", "artifacts"} | LATER),
         ("annotation.threshold=0.2", {"annotation", "augmentation", "tokenization", "tokenization-copies"}),
         ("tokenization.variants=3", {"tokenization", "tokenization-copies"}),
@@ -49,6 +50,7 @@ def test_stages_are_in_an_order_in_which_each_finds_what_it_reads() -> None:
 
 
 VERSIONS = {  # stage -> the module that says its version
+    "fingerprint": "fingerprint",
     **{name: f"{name}.stage" for name in ("detection", "quality", "separation", "structure", "annotation")},
     "artifacts": "separation.artifacts",
     "selection": "selection",
@@ -84,15 +86,15 @@ def test_rows_of_a_gate_that_was_lowered_and_put_back_are_not_in_force(tmp_path:
 
     everything = [name for name in NODES if name not in ("augmentation", "tokenization-copies")]
     assert stages(1.0) == everything
-    assert stages(4.5) == ["detection", "quality", "selection"]
+    assert stages(4.5) == ["fingerprint", "detection", "quality", "selection"]
 
 
 def test_rows_after_a_song_that_is_none_any_more_are_not_in_force(tmp_path: Path) -> None:
     recipe = load_recipe("demo")
     context = Context(tmp_path, recipe, stage_keys(recipe))
-    assert list(in_force(context, loud_song(), song_rows(QUIET, detection="rejected"))) == ["detection"]
+    assert list(in_force(context, loud_song(), song_rows(QUIET, detection="rejected"))) == ["fingerprint", "detection"]
     assert list(in_force(context, loud_song(), song_rows(QUIET, separation="quarantined"))) == [
-        "detection", "quality", "separation", "structure", "annotation",
+        "fingerprint", "detection", "quality", "separation", "structure", "annotation",
     ]  # fmt: skip
 
 

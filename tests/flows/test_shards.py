@@ -105,7 +105,7 @@ def test_a_gate_that_was_lowered_and_put_back_leaves_no_trace(built: Built) -> N
     counted = {count.stage: count.seen for count in funnel(high)}
     assert counted["separation"] == counted["tokenization"] == 0
     assert counted["detection"] == counted["quality"] == 2
-    assert {name for _, rows in tracks(high) for name in rows} == {"detection", "quality"}
+    assert {name for _, rows in tracks(high) for name in rows} == {"fingerprint", "detection", "quality"}
 
 
 def test_a_sample_names_the_backends_it_descends_from(built: Built) -> None:
@@ -118,6 +118,6 @@ def test_a_sample_names_the_backends_it_descends_from(built: Built) -> None:
     [sidecar, *_] = shard_batch(built.context, 0, folder).sidecars
     [sample] = read_shard(folder / sidecar.file, sidecar)
     assert [record.stage for record in sample.info.backends] == [
-        "detection", "quality", "separation", "artifacts", "structure", "annotation", "selection", "tokenization",
-        "conditioning",
+        "fingerprint", "detection", "quality", "separation", "artifacts", "structure", "annotation", "selection",
+        "tokenization", "conditioning",
     ]  # fmt: skip
