@@ -8,6 +8,7 @@ import os
 DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline,model",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our modules also log outside flows
@@ -16,11 +17,11 @@ DEFAULTS = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-QUIET = {
-    "PREFECT_LOGGING_LEVEL": "WARNING",
+RUNS_QUIET = {
     "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "CRITICAL",  # a failure is told once, below, without traceback
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "CRITICAL",
 }
+QUIET = RUNS_QUIET | {"PREFECT_LOGGING_LEVEL": "WARNING"}
 
 
 def show_our_logs() -> None:
@@ -35,3 +36,10 @@ def prepare(quiet: bool = False) -> None:
         os.environ.setdefault(name, value)
     for name, value in (QUIET if quiet else {}).items():
         os.environ.setdefault(name, value)
+
+
+def let_runs_tell() -> None:
+    """Undo the silence of runs where the UI shows their logs: failures are sought there. Before Prefect is imported."""
+    for name, value in RUNS_QUIET.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]

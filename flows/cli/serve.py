@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.console import out
 from flows.deploying import PoolKind
+from flows.environment import let_runs_tell
 
 commands = typer.Typer()
 GpuSlots = Annotated[
@@ -24,6 +25,7 @@ def serve(
 
     Open http://127.0.0.1:4200, choose a deployment, press Run. Ctrl-C stops everything; finished work is kept.
     """
+    let_runs_tell()
     from flows.serving import serve_all
 
     serve_all(port, limit, gpu_slots)
