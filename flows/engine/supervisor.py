@@ -116,7 +116,7 @@ class Supervised:
     def _how(self, code: int) -> tuple[Reason, str]:
         """Why it ended, from its exit code, what we did to it and what its fault handler wrote."""
         self._story.seek(0)
-        told = self._story.read().decode(errors="replace").split("\n\n")
+        told = self._story.read().decode(errors="replace").replace("!\nThread", "!\n\nThread").split("\n\n")
         story = "\n".join(part.strip() for part in told if not any(noise in part for noise in NOISE))
         story = story[:STORY_CHARACTERS]
         where = f"; it was here:\n{story}" if story else ""
