@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefect import flow
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flows.build_partition import MOST_BATCHES
 from flows.dataset import Dataset, publish
 from flows.engine.engine import open_engine
 from flows.environment import show_our_logs
 from flows.fan_out import fan_out
+from flows.form import order
 from flows.funnel import failure_rate, funnel
 from flows.grouping import STAGE as FINGERPRINT
 from flows.shards import ShardedBatch
@@ -34,7 +35,9 @@ NEEDS_SPLITS = {"selection", "augmentation", "tokenization", "tokenization-copie
 
 
 class BuildParameters(Work):
-    """What a build takes; the run form in the UI shows these."""
+    """Which songs, where to, and what of the build: it skips whatever is done."""
+
+    model_config = ConfigDict(json_schema_extra=order("library", "root", "recipe", "limit", "stages", "only_batches"))
 
     library: str = Field(description="Folder, glob, or manifest (.txt, .csv, .parquet) of songs")
     only_batches: list[int] = Field(default=[], description="Batches to run; empty = all")

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from flows.control import best_effort
 from flows.engine.engine import open_engine
 from flows.environment import show_our_logs
+from flows.form import order
 from flows.shards import config_hash
 from flows.stages.context import Context
 from flows.tasks import Scope, write_shards
@@ -32,7 +33,9 @@ class OtherSettingsError(PipelineError):
 
 
 class PartitionParameters(Work):
-    """What a partition takes; a build fills it in, and the run form in the UI shows it."""
+    """Some batches of a build; the build fills this in."""
+
+    model_config = ConfigDict(json_schema_extra=order("batches"))
 
     batches: list[int] = Field(
         min_length=1, max_length=MOST_BATCHES, description=f"Batches of the catalogue, {MOST_BATCHES} at most"
@@ -80,5 +83,5 @@ def label(worked: int) -> None:
     """Tell the build that waits how much was done."""
     running = FlowRunContext.get()
     if running is not None and running.flow_run is not None:
-        with best_effort("the partition's tally"), get_client(sync_client=True) as client:
+        with best_effort("the partition's tally", retries=3), get_client(sync_client=True) as client:
             client.update_flow_run_labels(running.flow_run.id, {WORKED: worked})

@@ -11,10 +11,11 @@ import yaml
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from tqdm import tqdm
 
 from flows.environment import show_our_logs
+from flows.form import order
 from flows.held_out import held_out_items
 from flows.recipe import Recipe, load_recipe
 from flows.report import write_run_report
@@ -36,7 +37,9 @@ logger = logging.getLogger(__name__)
 
 
 class EvaluateParameters(Config):
-    """What an evaluation takes; the run form in the UI shows these."""
+    """Which model, on which songs, and where the report goes."""
+
+    model_config = ConfigDict(json_schema_extra=order())
 
     recipe: str = Field(
         default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"

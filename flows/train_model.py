@@ -20,8 +20,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from flows.form import order
 from flows.recipe import load_recipe
 from model import checkpoint, endings, lock
 from model.identity import check_folder
@@ -56,7 +57,9 @@ class TrainerDiedError(PipelineError):
 
 
 class TrainParameters(Config):
-    """What a training run takes; the run form in the UI shows these."""
+    """What to train on and where to; an unfinished run is resumed."""
+
+    model_config = ConfigDict(json_schema_extra=order())
 
     recipe: str = Field(
         default="demo", description="A shipped recipe (demo, paper, upstream) or the path of a YAML file"
