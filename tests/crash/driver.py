@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import plans
 from forks import forked
 from fsteps import Steps, watch
+from plans import StepPlan
 from tiny_build import Job, build, outcome, worked, write_library
 
 from pipeline.records.catalog import Catalog
@@ -85,6 +87,9 @@ SCENARIOS = {
 }
 
 
+assert set(SCENARIOS) == set(plans.SCENARIOS)
+
+
 def _forget(folder: Path) -> None:
     forget(folder / "root", (folder / "song").read_text(), "contract ended")
 
@@ -93,21 +98,10 @@ def _collect(folder: Path) -> None:
     collect(folder / "root", lease_hours=0)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a test asks for."""
-
-    folder: str
-    scenario: str
-    kills: int = 0  # seeded among all steps; 0 = every step
-    seed: int = 0
-    power_cut: bool = False
-
-
 class Runner:
     """One scenario, from the same state again and again."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: StepPlan) -> None:
         self.plan, self.scenario = plan, SCENARIOS[plan.scenario]
         self.base = Path(plan.folder)
         self.root, self.stash, self.template = (self.base / name for name in ("root", "stash", "template"))
@@ -156,7 +150,7 @@ class Runner:
 
 
 def main() -> None:
-    for told in Runner(Plan(**json.loads(sys.argv[1]))).run():
+    for told in Runner(StepPlan(**json.loads(sys.argv[1]))).run():
         sys.stdout.write(f"{json.dumps(told)}\n")
         sys.stdout.flush()
 

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import driver
-import pool
+from plans import FlowPlan, NodePlan, PoolPlan, StepPlan, StorePlan
 
 HERE = Path(__file__).parent
 DRIVER_SECONDS = 1200  # s, for the longest list of kills on a busy machine; ours
@@ -54,29 +54,52 @@ def table() -> Iterator[str]:
 
 def environment(**more: str) -> dict[str, str]:
     """Of a process that must find our modules."""
-    ours = [str(HERE), str(HERE.parents[1])]
+    ours = [str(HERE), str(HERE.parent / "pipeline"), str(HERE.parents[1])]
     path = os.pathsep.join([*ours, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+    return {**os.environ, **more, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-def drive(plan: driver.Plan) -> tuple[dict[str, Any], list[Kill]]:
+def drive(plan: StepPlan) -> tuple[dict[str, Any], list[Kill]]:
     """What the driver tells of the undisturbed run, and its kills."""
     whole, killed = _told("driver.py", asdict(plan))
     what = f"{'power cut' if plan.power_cut else 'kill'} in a file-system step: {plan.scenario}"
     return whole, [_recorded(kill | {"what": what}) for kill in killed]
 
 
-def drive_pool(plan: pool.Plan) -> list[Kill]:
+def drive_pool(plan: PoolPlan) -> list[Kill]:
     """The kills of processes of the local engine."""
-    whole, killed = _told("pool.py", asdict(plan))
+    return _all_told("pool.py", asdict(plan))
+
+
+def drive_flow(plan: FlowPlan, env: Mapping[str, str]) -> list[Kill]:
+    """The kills of processes that run the flow."""
+    return _all_told("flow.py", asdict(plan), env)
+
+
+def drive_nodes(plan: NodePlan) -> list[Kill]:
+    """The kills of machines of a Ray cluster."""
+    return _all_told("nodes.py", asdict(plan))
+
+
+def drive_store(plan: StorePlan) -> tuple[list[str], list[Kill]]:
+    """The requests of an undisturbed writer to a store, and the kills."""
+    whole, killed = _told("store.py", asdict(plan))
+    assert whole["outcome"]["wrong"] == []
+    return whole["told"], [_recorded(kill) for kill in killed]
+
+
+def _all_told(program: str, plan: Mapping[str, Any], env: Mapping[str, str] = MappingProxyType({})) -> list[Kill]:
+    whole, killed = _told(program, plan, env)
     assert whole["outcome"]["wrong"] == []
     return [_recorded(kill) for kill in killed]
 
 
-def _told(program: str, plan: dict[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _told(
+    program: str, plan: Mapping[str, Any], env: Mapping[str, str] = MappingProxyType({})
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The undisturbed run and the kills; every one must have killed."""
     command = [sys.executable, str(HERE / program), json.dumps(plan)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DRIVER_SECONDS)
+    done = subprocess.run(command, env=environment(**env), capture_output=True, text=True, timeout=DRIVER_SECONDS)
     assert done.returncode == 0, done.stderr[-4000:]
     whole, *killed = (json.loads(line) for line in done.stdout.splitlines())
     assert all(kill["killed"] for kill in killed), [kill for kill in killed if not kill["killed"]]

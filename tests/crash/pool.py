@@ -19,6 +19,7 @@ from typing import Any
 from counted import Doom, foretell
 from forks import forked
 from fsteps import Steps, watch
+from plans import PoolPlan
 from tiny_build import InPool, Job, SongsFailedError, batches, build, outcome, worked, write_library
 
 STEPS = {"SeparationWorker": 14, "AugmentationWorker": 14, "TokenizationWorker": 7, "CopyTokenizationWorker": 7}
@@ -29,22 +30,10 @@ WORKERS = (
 MARK = b"flows.engine.child"  # in the command line of a worker process
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How many of each."""
-
-    folder: str
-    seed: int = 0
-    workers_at_places: int = 0
-    workers_at_times: int = 0
-    engines_at_steps: int = 0
-    engines_at_times: int = 0
-
-
 class Runner:
     """One library, built again and again."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: PoolPlan) -> None:
         self.plan, self.draw = plan, random.Random(plan.seed)
         self.base = Path(plan.folder)
         self.root, self.log = self.base / "root", self.base / "log"
@@ -162,7 +151,7 @@ def kill_worker() -> int:
 
 
 def main() -> None:
-    for told in Runner(Plan(**json.loads(sys.argv[1]))).run():
+    for told in Runner(PoolPlan(**json.loads(sys.argv[1]))).run():
         sys.stdout.write(f"{json.dumps(told)}\n")
         sys.stdout.flush()
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from driver import SCENARIOS, Plan
 from kills import drive
+from plans import SCENARIOS, StepPlan
 
 
-def check(plan: Plan) -> None:
+def check(plan: StepPlan) -> None:
     whole, kills = drive(plan)
     assert whole["outcome"]["wrong"] == []
     assert len(kills) == (plan.kills or whole["steps"])
@@ -16,25 +16,25 @@ def check(plan: Plan) -> None:
 
 
 def test_a_few_kills_of_a_first_build(folder: Path) -> None:
-    check(Plan(str(folder), "first build", kills=6, seed=1))
+    check(StepPlan(str(folder), "first build", kills=6, seed=1))
 
 
 def test_a_few_power_cuts_while_stems_are_let_go(folder: Path) -> None:
-    check(Plan(str(folder), "stems let go", kills=2, seed=2, power_cut=True))
+    check(StepPlan(str(folder), "stems let go", kills=2, seed=2, power_cut=True))
 
 
 def test_a_few_kills_while_a_song_is_forgotten(folder: Path) -> None:
-    check(Plan(str(folder), "song forgotten", kills=2, seed=3))
+    check(StepPlan(str(folder), "song forgotten", kills=2, seed=3))
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_kill_at_every_step(folder: Path, scenario: str) -> None:
-    check(Plan(str(folder), scenario))
+    check(StepPlan(str(folder), scenario))
 
 
 @pytest.mark.crash
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_power_cut_at_some_steps(folder: Path, scenario: str) -> None:
     """What was not fsynced is gone: nothing that is committed may rest on it."""
-    check(Plan(str(folder), scenario, kills=40, seed=4, power_cut=True))
+    check(StepPlan(str(folder), scenario, kills=40, seed=4, power_cut=True))
