@@ -1,7 +1,7 @@
 """Kills writers to an S3 store at the requests that change it: before one is sent, or while it is under way.
 
-A process of its own like `driver`, with the store in its environment: ``python store.py '{"folder": …}'``; one JSON line
-for each kill.
+A process of its own like `driver`, with the store in its environment: ``python store.py '{"folder": …}'``; one JSON
+line for each kill.
 """
 
 import json
@@ -31,7 +31,7 @@ LATE_SECONDS = 0.02  # s after a request was begun
 
 
 class Requests:
-    """Counts what changes the store; this process ends at request `kill_at`, counted from 1, `late` s after its begin."""
+    """Counts what changes the store; this process ends at request `kill_at`, `late` s after its begin."""
 
     def __init__(self, kill_at: int = 0, late: float = 0.0) -> None:
         self.kill_at, self.late = kill_at, late

@@ -1,9 +1,8 @@
-"""No space, no right to write, a clock put back, two builds at once, an edited recipe: one clear word, and no damage."""
+"""No space, no right to write, a clock put back, two builds at once, an edited recipe: a clear word, and no damage."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ Told = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     """What every fault did, by its name."""
     folder = tmp_path_factory.mktemp("faults")
     command = [sys.executable, str(HERE / "faults.py"), str(folder)]
@@ -24,7 +23,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
     for line in done.stdout.splitlines():
         one = json.loads(line)
         found.setdefault(one["fault"], []).append(one)
-    yield found
+    return found
 
 
 @pytest.fixture
