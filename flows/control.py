@@ -21,10 +21,12 @@ POLL_SECONDS = 5.0  # between two questions; Prefect's own `run_deployment` take
 
 
 @contextmanager
-def best_effort(what: str) -> Iterator[None]:
-    """Try once; a server that is away, refuses or is slow costs a warning, and up to `SHORT_SECONDS` a question."""
+def best_effort(what: str, retries: int = 0) -> Iterator[None]:
+    """Try once and, after 2, 4, 8 .. s, `retries` times more; then a server that is away, refuses (an SQLite database
+    is busy with events, say) or is slow costs a warning, and up to `SHORT_SECONDS` a try.
+    """
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: SHORT_SECONDS}):
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries, PREFECT_API_REQUEST_TIMEOUT: SHORT_SECONDS}):
             yield
     except (httpx.HTTPError, ConnectionError) as error:
         logger.warning("%s: Prefect's server did not take it (%s); the build goes on", what, tell(error))

@@ -36,6 +36,7 @@ from pipeline.records.splits import check_splits
 logger = logging.getLogger(__name__)
 RETRIES = 2  # of a batch: disks and stores hiccup; ours
 RETRY_SECONDS: list[float] = [2, 10]
+AWAY_SECONDS = 60.0  # that a server which did not answer is left alone; ours
 SHOW_SECONDS = 5.0  # between two calls that tell the UI how far a batch is: each makes a client of its own; ours
 
 
@@ -168,7 +169,7 @@ class Progress:
         self.label, self.done = f"{stage} {batch}", 0
         self.bar: tqdm[Any] | None = None
         self.artifact: UUID | None = None
-        self.due = 0.0  # when the UI is told next; never where it could not be told before
+        self.due = 0.0  # when the UI is told next
 
     def start(self, total: int) -> None:
         """`total` songs are going to be worked on."""
@@ -183,8 +184,8 @@ class Progress:
                 self.show(100.0 * self.done / (self.bar.total or 1))
 
     def show(self, percent: float) -> None:
-        """In the UI; after a first failure no more, so that a server that is away holds nothing up."""
-        self.due = float("inf")
+        """In the UI; a server that is away or busy is left alone for a while."""
+        self.due = time.monotonic() + AWAY_SECONDS
         with best_effort("a progress artifact"):
             if self.artifact is None:
                 self.artifact = cast(UUID, create_progress_artifact(progress=percent, description=self.label))
@@ -193,7 +194,7 @@ class Progress:
             self.due = time.monotonic() + SHOW_SECONDS
 
     def close(self) -> None:
-        if self.artifact is not None and self.bar is not None and self.due < float("inf"):
+        if self.artifact is not None and self.bar is not None:
             self.show(100.0 * self.done / (self.bar.total or 1))
         if self.bar is not None:
             self.bar.close()

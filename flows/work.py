@@ -37,6 +37,8 @@ ALL_STAGES: list[StageName] = list(get_args(StageName))
 Step = tuple[str, int]  # stage, batch
 TOGETHER = 8  # batches: a model is loaded for 2,048 songs, and the rows of earlier stages are still in memory; ours
 
+STORY = 500  # characters of a failure's story; its run has all of it
+
 
 class BuildFailedError(PipelineError):
     """Batches or too many songs failed; what succeeded is committed, and the next build goes on from there."""
@@ -131,4 +133,4 @@ def groups(batches: Sequence[int], size: int) -> list[list[int]]:
 
 def story_of(state: State[Any]) -> str:
     """Why a run did not complete, in one line."""
-    return f"{state.name}: {state.message or 'no message'}".splitlines()[0]
+    return f"{state.name}: {' '.join((state.message or 'no message').split())}"[:STORY]
