@@ -1,19 +1,14 @@
-"""Publish a dataset: its manifest, its data card, and the tables a person sees in the UI."""
+"""Publish a dataset: its manifest and its data card."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
-
+from flows.artifacts import show_card
 from flows.data_card import card
 from flows.funnel import funnel
 from flows.recipe import DATASET_RECIPE
-from flows.report import funnel_stage
 from flows.shards import config_hash, dataset_directory
 from flows.stages.context import Context
-from flows.tally import StageStatistics
-from model.evaluation.plots import funnel_chart
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files
 from pipeline.records.files import Place
@@ -55,7 +50,7 @@ def publish(context: Context, sidecars: Sequence[Sidecar]) -> Dataset:
     dataset = Dataset(directory, files.digest(directory / "manifest.json")[0], samples)
     text = card(context, counts, samples)
     files.replace(directory / "README.md", text.encode())
-    show(counts, text)
+    show_card(text)
     return dataset
 
 
@@ -64,31 +59,3 @@ def required_splits(context: Context) -> list[str]:
     trained = [stage.split for stage in context.recipe.training.stages]
     held_out = [name for name in ("val", "test") if getattr(context.recipe.splits, f"min_{name}") > 0]
     return trained + held_out
-
-
-def show(counts: Sequence[StageStatistics], text: str) -> None:
-    """The funnel as a table and the data card as a page, in Prefect's UI."""
-    rows = [
-        {
-            "stage": count.stage,
-            "seen": count.seen,
-            "ok": count.ok,
-            "rejected": reasons(count.rejected),
-            "quarantined": reasons(count.quarantined),
-            "failed": reasons(count.failed),
-            "seconds": round(count.seconds, 1),
-        }
-        for count in counts
-    ]
-    create_table_artifact(key="funnel", table=rows, description="Songs at every stage of the build")
-    picture = b64encode(funnel_chart([funnel_stage(count) for count in counts]).encode()).decode()
-    create_image_artifact(
-        image_url=f"data:image/svg+xml;base64,{picture}", key="funnel-chart", description="Songs kept at every stage"
-    )
-    create_markdown_artifact(key="data-card", markdown=text, description="The data card of this dataset")
-
-
-def reasons(counted: dict[str, int] | object) -> str:
-    """``reason 3, other 1``"""
-    items = counted.items() if isinstance(counted, dict) else ()
-    return ", ".join(f"{reason} {songs}" for reason, songs in sorted(items, key=lambda item: -item[1]))

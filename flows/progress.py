@@ -14,10 +14,12 @@ import pyarrow as pa
 
 from flows.survey import View
 from flows.tally import StageStatistics, by_batch, merged, union
+from model.evaluation.units import duration
 from pipeline.records.ledger import Row
 
 SAMPLE = 2000  # songs drawn to tell how many a stage will get: within 2 % of them. Ours
 SEED = 0
+NAMED = 3  # stages of unknown pace that a line names
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,22 @@ def expected_songs(view: View) -> dict[str, float]:
         for stage in view.admitted(song, partial(_known_or_drawn, known, donors), unknown=True):
             total[stage] += len(undecided) / len(drawn)
     return total
+
+
+def reasons(counted: Mapping[str, int]) -> str:
+    """``reason 3, other 1``"""
+    return ", ".join(f"{reason} {songs}" for reason, songs in sorted(counted.items(), key=lambda item: -item[1]))
+
+
+def to_go(progress: BuildProgress) -> str:
+    """``done``, ``2 h 10 min to go``, ``at least 2 h 10 min to go (no song has been through separation)``."""
+    if progress.share >= 1:
+        return "done"
+    if not progress.unknown:
+        return f"{duration(progress.eta)} to go"
+    least = f"at least {duration(progress.eta)}" if progress.eta else "not known how long"
+    named = ", ".join(progress.unknown[:NAMED]) + (", …" if len(progress.unknown) > NAMED else "")
+    return f"{least} to go (no song has been through {named})"
 
 
 def _known_or_drawn(known: Mapping[str, Row], donors: Mapping[str, "_Donors"], stage: str) -> Row:

@@ -79,6 +79,11 @@ def funnel_stage(count: StageStatistics) -> FunnelStage:
         quarantined=count.quarantined,
         failed=sum(count.failed.values()),
         seconds=count.seconds,
+        failures=count.failed,
+        phases=count.phases,
+        songs_per_second=count.songs_per_second,
+        audio_per_second=count.audio_per_second,
+        peak_bytes=count.peak_bytes,
     )
 
 

@@ -4,7 +4,7 @@ Conventions: arrays are over songs, in the order of the catalogue; a song that w
 what `flows.stages.graph` says, asked once for each kind of song: songs that every admission treats alike are of a kind.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from flows.stages.context import Context, Rows
 from flows.stages.graph import NODES, gets, stage_keys
-from flows.tally import BACKEND, COLUMNS
+from flows.tally import COLUMNS
 from pipeline.augmentation import plan
 from pipeline.quality.stage import Quality
 from pipeline.records.catalog import CatalogRow
@@ -46,11 +46,14 @@ class Told:
 
 
 class Survey:
-    """One build, to be looked at as often as one likes: each look reads only what was committed since the last."""
+    """One build, to be looked at as often as one likes: each look reads only what was committed since the last.
 
-    def __init__(self, context: Context, backends: bool = False) -> None:
+    `more` are columns of the ledger beside those that every view has.
+    """
+
+    def __init__(self, context: Context, more: Sequence[str] = ()) -> None:
         self.context, ledger = context, Ledger(context.root)
-        columns = (*COLUMNS, *(BACKEND if backends else ()))
+        columns = (*COLUMNS, *more)
         self.scans = {
             stage: Scan(ledger, stage, context.keys[stage], (*columns, *(("values",) if stage in JUDGED else ())))
             for stage in NODES

@@ -1,10 +1,8 @@
-"""`backline build` and `why`: the data side."""
+"""`backline build`: a song library in, a dataset of token shards out."""
 
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from flows.cli.console import out
 
@@ -77,33 +75,3 @@ def build(
     if result.dataset is not None:
         samples = ", ".join(f"{name} {count}" for name, count in result.dataset.samples.items())
         out.print(f"Dataset {result.dataset.directory}: {samples} samples.", soft_wrap=True)
-
-
-@commands.command()
-def why(
-    track: Annotated[str, typer.Argument(help="A track id (or its beginning), a file, or a uri of the library.")],
-    root: Annotated[str, typer.Option(help="The root of the build.")],
-) -> None:
-    """Tell the story of one song: every stage, verdict, reason and seconds."""
-    from pipeline.errors import BadInput
-    from pipeline.records import files
-    from pipeline.records.catalog import Catalog
-    from pipeline.records.ledger import Ledger
-
-    place = files.place(root)
-    catalog, ledger = Catalog(place), Ledger(place)
-    found = catalog.find(track)
-    if not found:
-        raise BadInput(
-            f"no song {track!r} in the catalogue under {root}; give a track id, a file or a uri of its library"
-        )
-    for row in found:
-        out.print(f"[bold]{row.track_id}[/]  {escape(row.uris[0])}", soft_wrap=True)
-        out.print(f"{row.duration:.1f} s, {row.sample_rate} Hz, {row.channels} channels")
-        table = Table("stage", "key", "verdict", "reason", "what it says", "seconds")
-        if row.error:
-            table.add_row("catalogue", "", "quarantined", row.error, escape(row.message), "")
-        for stage, key, told in ledger.story(row.track_id, catalog.batch_of(row.track_id)):
-            said = escape(told.message or told.values[:200])
-            table.add_row(stage, key, told.status, escape(told.reason), said, f"{told.seconds:.2f}")
-        out.print(table)

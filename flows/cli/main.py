@@ -6,7 +6,21 @@ import sys
 import typer
 from rich.markup import escape
 
-from flows.cli import bench, build, codec, conditioning, demo, model, separation, serve, songs, structure, upkeep
+from flows.cli import (
+    bench,
+    build,
+    codec,
+    conditioning,
+    demo,
+    model,
+    separation,
+    serve,
+    songs,
+    status,
+    structure,
+    upkeep,
+    why,
+)
 from flows.cli.console import err
 from flows.environment import prepare
 from pipeline.errors import PipelineError
@@ -24,7 +38,7 @@ commands.add_typer(separation.commands, name="separation")
 commands.add_typer(structure.commands, name="structure")
 commands.add_typer(conditioning.commands, name="conditioning")
 commands.add_typer(bench.commands, name="bench")
-for group in (build, upkeep, model, serve, demo):
+for group in (build, status, why, upkeep, model, serve, demo):
     for command in group.commands.registered_commands:
         commands.registered_commands.append(command)
 

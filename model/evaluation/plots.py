@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
@@ -70,6 +71,42 @@ def funnel_chart(stages: Sequence[FunnelStage]) -> str:
         axes.spines["left"].set_visible(False)
         axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
         return _svg(figure)
+
+
+PHASES = {  # of work on a song -> label, colour
+    "load": ("loading models", MUTED),
+    "decode": ("decoding audio", MILD),
+    "read": ("reading stems", WARN),
+    "work": ("the work itself", GOOD),
+    "write": ("writing", INK),
+}
+
+
+def phases_chart(stages: Sequence[FunnelStage]) -> str:
+    """One stacked bar per stage: seconds for a song, by phase."""
+    shown = [stage for stage in stages if stage.seen and stage.phases]
+    with _figure("phases", 8.6, 0.7 + 0.36 * len(shown)) as figure:
+        axes = figure.add_subplot()
+        left = np.zeros(len(shown))
+        for name, (label, colour) in PHASES.items():
+            width = np.array([stage.phases.get(name, 0.0) / stage.seen for stage in shown])
+            if width.any():
+                axes.barh([s.stage for s in shown], width, left=left, color=colour, height=0.66, label=label)
+                left += width
+        axes.invert_yaxis()
+        axes.set_xlabel("seconds a song")
+        axes.spines["left"].set_visible(False)
+        axes.legend(frameon=False, fontsize=8, loc="lower right", borderaxespad=0.1)
+        return _svg(figure)
+
+
+def standalone(svg: str) -> str:
+    """A chart as a picture by itself, with the page's light colours: where no page gives its variables any."""
+    template = files("model.evaluation").joinpath("report.html").read_text("utf-8")
+    colours = re.search(r":root \{(.*?)\}", template, flags=re.DOTALL)
+    assert colours is not None
+    style = f"<style>svg {{{colours[1]} background: var(--paper); }}</style>"
+    return re.sub(r"<svg[^>]*>", lambda found: found.group() + style, svg, count=1)
 
 
 def histogram_chart(histograms: Sequence[Histogram]) -> str:

@@ -5,7 +5,7 @@ Sections without data are left out.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from model.evaluation.report_data import ReportData, SongPanel
 from model.evaluation.results import FLOORS, SYSTEM_NAMES, Results, Score, SongResult, System
 from model.evaluation.rtf import TOTAL
 from model.evaluation.strips import strip
+from model.evaluation.units import duration, rate, size
 from pipeline.audio import decode
 
 FEW_SONGS = 10  # below it an interval over songs is a hint
@@ -51,6 +52,8 @@ def render(data: ReportData, folder: Path) -> str:
         tallies=_tallies(results) if results else [],
         song_results={song.key: song for song in results.songs} if results else {},
         funnel_svg=Markup(plots.funnel_chart(data.funnel)) if data.funnel else "",
+        phases_svg=Markup(plots.phases_chart(data.funnel)) if any(stage.phases for stage in data.funnel) else "",
+        phase_names=plots.PHASES,
         histogram_svg=Markup(plots.histogram_chart(data.histograms)) if data.histograms else "",
         training_svg=Markup(plots.training_chart(data.training)) if data.training else "",
         total=TOTAL,
@@ -94,22 +97,17 @@ def link(path: Path, folder: Path) -> str:
     return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())
 
 
-def duration(seconds: float) -> str:
-    """``1 h 02 min``, ``3 min 20 s``, ``4.2 s``, ``80 ms``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def _environment(folder: Path) -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "link": lambda path: link(path, folder),
         "duration": duration,
         "strip": lambda score: Markup(strip(score)),
         "reasons": _reasons,
+        "size": size,
+        "rate": rate,
     }
+    environment.filters |= filters
     environment.globals |= {
         "show": show,
         "marks": MARKS,

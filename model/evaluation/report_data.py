@@ -7,6 +7,7 @@ relative to itself.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nan
 from pathlib import Path
 
 from model.evaluation.results import Results
@@ -31,6 +32,11 @@ class FunnelStage:
     quarantined: Mapping[str, int] = field(default_factory=dict)  # reason -> songs: the file can't be used
     failed: int = 0  # our fault or the machine's: to be run again
     seconds: float = 0.0
+    failures: Mapping[str, int] = field(default_factory=dict)  # type -> songs, of those that failed
+    phases: Mapping[str, float] = field(default_factory=dict)  # s, summed over songs: load, decode, read, work, write
+    songs_per_second: float = nan  # of wall time, all workers together; NaN where it was not measured
+    audio_per_second: float = nan  # s of audio a second, which is hours an hour
+    peak_bytes: int = 0  # of the worker process that needed most; 0 where it was not measured
 
     @property
     def dropped(self) -> tuple[int, int, int]:
