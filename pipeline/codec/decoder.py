@@ -4,19 +4,25 @@ Conventions: `B` batch, `T` codes at 25 Hz, `C` channels; inside, tensors are ``
 conv2d is three times as fast as conv1d on CPU (notes/codec.md 2.6). Sizes are those of notes/codec.md section 4.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
+from pipeline.codec.mel import BANDS, FLOOR, FRAMES_PER_CODE
 
 SLOW_WIDTH, SLOW_BLOCKS = 256, 5  # at 25 Hz; 4 there: the file has room for one more
 FAST_WIDTH, FAST_BLOCKS = 160, 2  # at 100 Hz
 KERNEL = 7
 EXPANSION = 3
 LAYER_SCALE = 0.3
-LIVELINESS = 0.35  # 0.3 measured as +0.08 of flux for 0.005 nats of L1, 0.6 as +0.17 for 0.013 (weights/README.md)
+LIVELINESS = 0.35  # how far change in time is raised; measured beside the texture (weights/README.md)
 AROUND = (1, 2, 3, 2, 1)  # weights of five frames; ours
+TEXTURE = 0.2  # nats of noise: twice the flux for the same L1 that more liveliness gives (weights/README.md)
+NOISY_BANDS = (30, 60)  # no texture below the first, 1 kHz, all of it above the second, 3 kHz: voices stay pure; ours
+FULL_TEXTURE = 2.0  # nats above the floor, where it reaches its strength; ours
+SEED = 1  # of the texture; ours
 
 
 class Block(nn.Module):
@@ -79,13 +85,18 @@ class Decoder(nn.Module):
 
 
 def enlivened(log_mels: Tensor) -> Tensor:
-    """Log-mels ``[M, 100]`` whose change in time is raised: a decoder that means the middle of all that a code may be
-    changes too little."""
+    """Log-mels ``[M, 100]`` nearly as lively as sound is, since a decoder that means the middle of all that a code may
+    be changes too little: what changes in time is raised, and a texture of seeded noise laid over what is heard above
+    1 kHz. The same log-mels give the same answer."""
     weights = torch.tensor(AROUND, dtype=torch.float32)
     side = len(AROUND) // 2
     padded = F.pad(log_mels.T[:, None], (side, side), mode="replicate")
     around = F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0].T
-    return log_mels + LIVELINESS * (log_mels - around)
+    noise = torch.randn(log_mels.shape, generator=torch.Generator().manual_seed(SEED))
+    pure, noisy = NOISY_BANDS
+    share = ((torch.arange(BANDS) - pure) / (noisy - pure)).clamp(0, 1)
+    heard = ((log_mels - math.log(FLOOR)) / FULL_TEXTURE).clamp(0, 1)
+    return log_mels + LIVELINESS * (log_mels - around) + TEXTURE * share * heard * noise
 
 
 def _channels_first(rows: Tensor) -> Tensor:

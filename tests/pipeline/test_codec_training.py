@@ -1,5 +1,6 @@
 """Training: codebook, corpus, the whole run on noise, and that a stopped run ends as an unbroken one."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.codec import codebook as books
 from pipeline.codec import train as training
 from pipeline.codec.codec import CodecConfig, build
 from pipeline.codec.corpus import CorpusConfig, read
-from pipeline.codec.decoder import enlivened
+from pipeline.codec.decoder import TEXTURE, enlivened
 from pipeline.codec.embedded import load
 from pipeline.codec.evaluate import (
     FIGURES,
@@ -23,6 +24,7 @@ from pipeline.codec.evaluate import (
     intervals,
     summary,
 )
+from pipeline.codec.mel import FLOOR
 from pipeline.codec.train import CodecTrainingConfig, losses_of, train
 from pipeline.types import Audio
 
@@ -149,11 +151,22 @@ def test_draws_repeat_and_keep_the_share_of_voices(files: list[Path], tmp_path: 
 
 def test_liveliness_raises_change_and_keeps_what_stands_still() -> None:
     still = torch.rand((1, 100)).expand(30, 100)
-    assert torch.allclose(enlivened(still), still, atol=1e-5)
+    assert torch.allclose(enlivened(still)[:, :31], still[:, :31], atol=1e-5)
     moving = torch.rand((300, 100), generator=torch.Generator().manual_seed(0))
-    ratio = enlivened(moving).diff(dim=0).abs().mean() / moving.diff(dim=0).abs().mean()
+    ratio = enlivened(moving)[:, :31].diff(dim=0).abs().mean() / moving[:, :31].diff(dim=0).abs().mean()
     assert 1.15 < float(ratio) < 1.35
     assert float(enlivened(moving).mean()) == pytest.approx(float(moving.mean()), abs=0.01)
+
+
+def test_texture_is_laid_over_high_sounds_alone_and_repeats() -> None:
+    still = torch.full((3000, 100), 1.0)
+    laid = enlivened(still) - still
+    assert torch.equal(enlivened(still), enlivened(still))
+    assert not laid[:, :30].any()
+    assert float(laid[:, 60:].std()) == pytest.approx(TEXTURE, rel=0.01)
+    assert float(laid[:, 45].std()) == pytest.approx(TEXTURE / 2, rel=0.1)
+    silence = torch.full((30, 100), math.log(FLOOR))
+    assert torch.allclose(enlivened(silence), silence, atol=1e-5)
 
 
 def test_losses_vanish_for_the_truth_and_l1_is_an_offset() -> None:
