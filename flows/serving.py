@@ -70,7 +70,8 @@ def run_deployments(limit: int, gpu_slots: int) -> None:
     A build that fans out waits for its partitions, so they are served only where it leaves them a slot.
     """
     from prefect import serve
-    from prefect.deployments.runner import EntrypointType, RunnerDeployment
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.flows import EntrypointType
 
     from flows.build_dataset import build_dataset
     from flows.build_partition import build_partition

@@ -17,7 +17,9 @@ from prefect.context import TaskRunContext
 from prefect.exceptions import ObjectNotFound
 
 from flows.control import best_effort
+from flows.engine.resources import resources_of
 from flows.recipe import Recipe
+from flows.stages.graph import worker_of
 
 logger = logging.getLogger(__name__)
 GPU_LIMIT = "backline-gpu"
@@ -40,7 +42,7 @@ def gpu_slot(stage: str, recipe: Recipe) -> Iterator[None]:
 
 def needs_gpu(stage: str, recipe: Recipe) -> bool:
     """Whether the stage's backend runs on a GPU."""
-    return stage == "separation" and recipe.separation.device == "cuda"
+    return resources_of(worker_of(stage, recipe), recipe).gpus > 0
 
 
 def limit_exists() -> bool:

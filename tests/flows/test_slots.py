@@ -61,6 +61,7 @@ def test_which_stages_need_a_gpu() -> None:
     assert needs_gpu("separation", GPU)
     assert not needs_gpu("separation", load_recipe("demo"))
     assert not needs_gpu("detection", GPU)
+    assert needs_gpu("quality", load_recipe("demo", ["build.resources.quality.gpus=1"]))
 
 
 def test_second_stage_waits_for_the_slot_of_the_first_and_others_do_not(server: Server, limit: None) -> None:
