@@ -1,21 +1,17 @@
 """What the crash tests share: a fast folder, and the table of kills at the end of the run."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kills import TOLD, table
+from kills import TOLD, fast_folder, table
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in memory where there is one: a kill loses no byte that was written, fsync waits for nothing."""
-    memory = Path("/dev/shm")
-    base = tempfile.mkdtemp(prefix="backline-crash-", dir=memory if memory.is_dir() else None)
-    yield Path(base)
-    shutil.rmtree(base, ignore_errors=True)
+    """A fast folder."""
+    with fast_folder() as base:
+        yield base
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

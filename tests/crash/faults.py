@@ -145,7 +145,7 @@ class Faults:
                 mount(place, "remount,ro")
                 for name in ("mount/root", "mount/new"):
                     yield {"fault": "read-only", "said": said(partial(build, self.job(name)))}
-            subprocess.run(["umount", str(place)], check=True)
+            unmount(place)
 
 
 def dataset(found: dict[str, Any]) -> dict[str, str]:
@@ -166,6 +166,10 @@ def mount(place: Path, options: str) -> str:
     except FileNotFoundError as error:
         return str(error)
     return done.stderr.strip()
+
+
+def unmount(place: Path) -> None:
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def said(function: Callable[[], object]) -> str:

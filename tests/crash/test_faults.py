@@ -6,18 +6,18 @@ import sys
 from typing import Any
 
 import pytest
-from kills import HERE, environment
+from kills import HERE, environment, fast_folder
 
 pytestmark = pytest.mark.crash
 Told = dict[str, list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+def told() -> Told:
     """What every fault did, by its name."""
-    folder = tmp_path_factory.mktemp("faults")
-    command = [sys.executable, str(HERE / "faults.py"), str(folder)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
+    with fast_folder() as folder:
+        command = [sys.executable, str(HERE / "faults.py"), str(folder)]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     found: Told = {}
     for line in done.stdout.splitlines():

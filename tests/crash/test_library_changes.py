@@ -1,0 +1,106 @@
+"""A song's file changes or goes between a build that was cut off and the next one: `backline why` tells the story."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_build import Here, Job, build, context_of, samples, write_library
+from typer.testing import CliRunner
+
+from flows.bench.tiny import write_song
+from flows.cli.main import commands
+from flows.engine.attempt import Item
+from flows.engine.engine import OnRow
+from flows.stages.context import Context
+from pipeline.records import files
+from pipeline.records.catalog import Catalog
+from pipeline.records.ledger import Ledger, Row
+from pipeline.records.verify import verify_root
+
+SETTINGS = ("rehearsal.read_audio=true", "library.decode.min_seconds=0.01", "rehearsal.results.quarantined=0.0")
+
+
+class CutOff(Here):
+    """Ends the build at the stage of a worker."""
+
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+
+    def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+        if worker.endswith(self.worker):
+            raise KeyboardInterrupt
+        return super().run(worker, context, items, on_row)
+
+
+@pytest.fixture
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A build that was cut off before its songs were annotated."""
+    monkeypatch.setenv("CRASH_LOG", str(tmp_path / "log"))
+    library = tmp_path / "library"
+    library.mkdir()
+    write_library(library, 4)
+    job = Job(str(tmp_path / "root"), str(library), SETTINGS)
+    with pytest.raises(KeyboardInterrupt):
+        build(job, CutOff("AnnotationWorker"))
+    return job
+
+
+def song(job: Job) -> tuple[Path, str]:
+    """The first song, which trains, and its track id."""
+    path = Path(job.library) / "0000.wav"
+    (row,) = Catalog(files.place(job.root)).find(str(path))
+    return path, row.track_id
+
+
+def why(job: Job, name: str) -> str:
+    told = CliRunner().invoke(commands, ["why", "--root", job.root, name], env={"COLUMNS": "2000"})
+    assert told.exit_code == 0, told.output
+    return told.output
+
+
+def keys(job: Job) -> str:
+    return " ".join(samples(files.place(job.root)))
+
+
+def status(job: Job, stage: str, track: str) -> tuple[str, str]:
+    row = Ledger(files.place(job.root)).all_rows(stage, context_of(job).keys[stage])[track]
+    return row.status, row.reason
+
+
+def test_changed_file_is_a_new_song_and_the_old_one_says_so(job: Job) -> None:
+    path, old = song(job)
+    write_song(path, np.zeros(320, np.int16), 1, 0)
+    build(job)
+    new = song(job)[1]
+    assert new != old
+    assert (new in keys(job), old in keys(job)) == (True, False)
+    assert status(job, "annotation", old) == ("quarantined", "replaced")
+    story = why(job, old[:8])
+    assert f"{path} now holds other bytes (track {new}); these are gone" in story
+    assert "separation" in story
+    assert "tokenization" in why(job, str(path))
+    assert verify_root(files.place(job.root)) == []
+
+
+def test_deleted_file_leaves_a_song_that_is_quarantined_where_it_was_missed(job: Job) -> None:
+    path, track = song(job)
+    path.unlink()
+    build(job)
+    assert track not in keys(job)
+    assert status(job, "annotation", track) == ("quarantined", "missing")
+    story = why(job, track[:8])
+    assert "missing" in story
+    assert os.path.basename(path) in story
+    assert verify_root(files.place(job.root)) == []
+
+
+def test_song_that_was_done_stays_when_its_file_goes(job: Job) -> None:
+    build(job)
+    path, track = song(job)
+    before = keys(job)
+    path.unlink()
+    build(job)
+    assert keys(job) == before
+    assert track in before
