@@ -14,6 +14,7 @@ from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.tokens import TokenFacts
 from flows.tally import StageStatistics
+from pipeline.records.groups import read_groups
 from pipeline.records.schema import SCHEMA_VERSION
 
 SPLEETER = "Stems were separated with the Spleeter 2-stem weights; what it left in the wrong stem is in them."
@@ -51,10 +52,19 @@ def card(context: Context, counts: Sequence[StageStatistics], samples: Mapping[s
         hours=sum(track.duration for track in songs) / 3600,
         places=Counter(_place(track.uri) for track in songs),
         licences=Counter(track.licence for track in songs),
+        kin=kin(context),
+        duplicates=context.recipe.selection.duplicates,
         counts=counts,
         agreement=_agreement(context),
         limits=[line for which, line in LIMITS.items() if which in used],
     )
+
+
+def kin(context: Context) -> tuple[int, int, int]:
+    """Recordings that came as several files, their further files, and those of them that conflict with a split."""
+    followers = [member for member in read_groups(context.root).members.values() if member.follows]
+    conflicts = sum(member.conflict != "" for member in followers)
+    return len({member.leader for member in followers}), len(followers), conflicts
 
 
 def _place(uri: str) -> str:
