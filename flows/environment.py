@@ -14,6 +14,9 @@ DEFAULTS = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # our modules also log outside flows
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "60",  # s; flows/server_setup.py's watch waits for several
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + .. + 256 s for a server that is away at a run's start or end
+    # Events that wait for a server that is away: at a run's end each is tried for 7 s, so 256 hold it up for half an
+    # hour at most. Later ones are dropped, and the UI misses tasks; the ledger has them.
+    "PREFECT_EVENTS_WORKER_MAX_QUEUE_SIZE": "256",
     "TOKENIZERS_PARALLELISM": "false",
 }
 

@@ -71,7 +71,7 @@ def run_deployments(limit: int, gpu_slots: int) -> None:
     """
     from prefect import serve
     from prefect.deployments.runner import RunnerDeployment
-    from prefect.flows import EntrypointType
+    from prefect.types.entrypoint import EntrypointType
 
     from flows.build_dataset import build_dataset
     from flows.build_partition import build_partition

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from prefect_server import Server, free_port
+from rehearsals import SONGS, rehearsal
 
+from flows.bench.tiny import write_library
 from flows.build_dataset import BuildParameters, BuildResult, build_dataset
 
 SETTINGS = [
@@ -106,3 +108,17 @@ def parameters(library: Path, root: Path) -> BuildParameters:
 def built(prefect: None, parameters: BuildParameters) -> BuildResult:
     """The library, built once."""
     return build_dataset(parameters)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of a tiny library."""
+    return write_library(tmp_path_factory.mktemp("tiny"), SONGS)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prefect: None, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """sha256 of the manifest of the tiny library, rehearsed in one process that nobody disturbs."""
+    built = build_dataset(rehearsal(tiny, tmp_path_factory.mktemp("undisturbed")))
+    assert built.dataset is not None
+    return built.dataset.manifest_sha256

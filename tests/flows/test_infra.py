@@ -16,6 +16,7 @@ import pytest
 import yaml
 from prefect.server.schemas.actions import validate_base_job_template
 
+from flows import environment
 from flows.deploying import TARGETS, PoolKind, Target
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def test_dockerfile_copies_what_exists_and_runs_as_a_user() -> None:
 
 def test_compose_publishes_nothing_beyond_loopback_and_mounts_weights() -> None:
     services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
-    assert {"postgres", "redis", "server", "services", "minio", "worker"} == set(services)
+    assert {"postgres", "redis", "server", "services", "minio", "deploy", "worker"} == set(services)
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
@@ -81,6 +82,9 @@ def test_pool_templates_hold_what_prefects_worker_of_that_kind_reads(kind: PoolK
         assert ours["variables"]["properties"][name]["type"] == default["variables"]["properties"][name]["type"]
     values = {name: field["default"] for name, field in ours["variables"]["properties"].items() if "default" in field}
     jsonschema.validate(values, ours["variables"])
+    patience = {name: value for name, value in environment.DEFAULTS.items() if name in values["env"]}
+    assert patience.items() <= values["env"].items()
+    assert {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "PREFECT_CLIENT_MAX_RETRIES"} <= patience.keys()
     validate_base_job_template(ours)
 
 

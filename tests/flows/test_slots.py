@@ -88,12 +88,11 @@ def test_nothing_waits_without_a_limit_or_without_a_server(server: Server) -> No
 
 @pytest.mark.slow
 def test_killed_run_gives_its_slot_back_when_its_lease_runs_out(server: Server, limit: None) -> None:
-    process = subprocess.Popen([sys.executable, "-c", HOLD], cwd=ROOT, env=server.env, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"taken\n"
-    assert taken(server) == 1
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with subprocess.Popen([sys.executable, "-c", HOLD], cwd=ROOT, env=server.env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"taken\n"
+        assert taken(server) == 1
+        process.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + LEASE_SECONDS + SWEEP_SECONDS
     while taken(server) and time.monotonic() < deadline:
         time.sleep(2)
