@@ -4,6 +4,7 @@ Conventions: ``<root>/build.json`` says what is being built: the resolved recipe
 build of a root wrote it; nothing reads it but people and `backline status`, and no hash covers it.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -21,6 +22,7 @@ from pipeline.errors import BadInput
 from pipeline.records import files
 from pipeline.records.files import Place
 
+logger = logging.getLogger(__name__)
 NOTE = "build.json"
 
 
@@ -54,6 +56,8 @@ def build_of(root: Place, recipe: str = "", overrides: Sequence[str] = ()) -> Co
         return _published(root)
     except ValidationError as error:
         raise BadInput(f"{path} is of another version of Backline: {error}; name the recipe with --recipe") from error
+    if dict(note.keys) != stage_keys(note.recipe):
+        logger.warning("%s was built with other keys than this Backline has: what is to come can't be told", root)
     return Context(root, note.recipe, note.keys)
 
 
