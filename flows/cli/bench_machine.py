@@ -23,7 +23,7 @@ def scale(
     stages: Annotated[str, typer.Option(help="Only these stages, such as detection,quality.")] = "",
     plan: Annotated[int, typer.Option(min=0, help="Also plan a build of so many songs, without building.")] = 0,
     root: Annotated[
-        Path | None, typer.Option(help="Keep libraries and builds here; cut off, it goes on [default: thrown away].")
+        Path | None, typer.Option(help="Keep libraries and builds here; cut off, it goes on (default: thrown away).")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw CPU over songs into this PNG or SVG.")] = None,
     as_json: AsJson = False,
@@ -56,4 +56,33 @@ def scale(
     for line in (lines := missed(cases)):
         err.print(line, highlight=False)
     if strict and lines:
+        raise typer.Exit(1)
+
+
+@commands.command()
+def dataplane(
+    samples: Annotated[int, typer.Option(min=1, help="Songs in a shard.")] = 256,
+    shards: Annotated[int, typer.Option(min=1, help="Shards that are read.")] = 2,
+    seconds: Annotated[float, typer.Option(min=1.0, help="Length of a song.")] = 240.0,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds, each of ours and theirs.")] = 12,
+    root: Annotated[
+        Path | None, typer.Option(help="Where the shards lie (default: the folder for temporary files).")
+    ] = None,
+    as_json: AsJson = False,
+    strict: Strict = False,
+) -> None:
+    """Read and write shards beside plain webdataset, on the same samples, in turns.
+
+    The bar is on CPU time; wall time holds what the disk does with our fsync. Example: backline bench dataplane
+    """
+    from flows.bench.dataplane import compare, table_of, to_json
+
+    with TemporaryDirectory(prefix="backline-dataplane-", dir=root) as folder:
+        found = compare(Path(folder), samples, shards, seconds, rounds)
+    if as_json:
+        for compared in found:
+            typer.echo(to_json(compared))
+    else:
+        out.print(table_of(found))
+    if strict and not all(compared.passed for compared in found):
         raise typer.Exit(1)
