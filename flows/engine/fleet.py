@@ -17,7 +17,7 @@ from flows.engine.child import Answer, Load, Loaded
 from flows.engine.cluster import Cluster, Machine
 from flows.engine.job import Job
 from flows.engine.local import limits_of
-from flows.engine.placement import Amounts, Pool, Seat, decide, fits
+from flows.engine.placement import Amounts, Pool, Seat, decide, fits, room_in
 from flows.engine.resources import resources_of
 from flows.engine.station import Missing
 from flows.engine.supervisor import Loss
@@ -129,11 +129,28 @@ class Fleet:
             elif step.state == "busy":
                 step.leaving = True
             else:
-                self._dismiss(step)
+                self._let_go(step)
         for pool in pools:
-            for seat in list(pool.seats):
-                if seat.state == "free" and (seat.leaving or (not pool.jobs and now - seat.since > IDLE_SECONDS)):
+            for seat in [seat for seat in pool.seats if seat.state == "free"]:
+                if seat.leaving:
+                    self._let_go(seat)
+                elif not pool.jobs and now - seat.since > IDLE_SECONDS:
                     self._dismiss(seat)
+
+    def _let_go(self, seat: Seat) -> None:
+        """Another stage's from now on, where one wants a worker that holds the same; else dismissed."""
+        pools, now = self._pools.values(), time.monotonic()
+        pool = next(pool for pool in pools if seat in pool.seats)
+        lost = min(room_in(self._capacity(), list(pools))) < 0  # it may never come to be
+        heirs = [heir for heir in pools if heir.needs == pool.needs and heir.wants and heir.not_before <= now]
+        if lost or not heirs:
+            self._dismiss(seat)
+            return
+        heir = min(heirs, key=lambda heir: len(heir.seats))
+        pool.seats.remove(seat)
+        heir.seats.append(seat)
+        seat.leaving = False
+        self._load(heir, seat)
 
     def _hire(self, pool: Pool) -> None:
         seat = Seat(self._cluster.hire(pool.needs, self._limits))
