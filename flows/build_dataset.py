@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prefect import flow
 from pydantic import ConfigDict, Field
 
+from flows.artifacts import progress_shown
 from flows.build_partition import MOST_BATCHES
 from flows.dataset import Dataset, publish
 from flows.engine.engine import open_engine
@@ -17,6 +18,7 @@ from flows.funnel import failure_rate, funnel
 from flows.grouping import STAGE as FINGERPRINT
 from flows.shards import ShardedBatch
 from flows.stages.context import Context
+from flows.status import note_build
 from flows.tasks import Scope, catalogue, group, write_shards
 from flows.work import ALL_STAGES, BuildFailedError, StageName, Work, Worked, groups, open_build, run_stages
 from pipeline.records.catalog import Catalog
@@ -67,6 +69,13 @@ def build_dataset(build: BuildParameters) -> BuildResult:
     """Songs -> gated, separated, annotated, tokenized shards. Skips whatever the ledger says is committed."""
     show_our_logs()
     context = open_build(build)
+    note_build(context)
+    with progress_shown(context):
+        return build_all(context, build)
+
+
+def build_all(context: Context, build: BuildParameters) -> BuildResult:
+    """What the flow does, once it is written down what it builds."""
     split = not NEEDS_SPLITS.isdisjoint(build.stages)
     batches = catalogue(context, build.library, split, build.limit)
     if unknown := sorted(set(build.only_batches) - set(batches.all)):
