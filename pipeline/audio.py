@@ -34,6 +34,8 @@ BLOCK_FRAMES = 65_536
 # s that may be missing at the end of an Ogg or mp3; ours: nine mp3 frames. Whole Vorbis files of Debian's
 # hyperrogue-music lack 104 samples of their stated length, which starts before zero
 LOSSY_SLACK = 0.25
+MP3_BYTES_PER_SECOND = 40_000  # the most that a frame of layer III can hold: 320 kbit/s
+MP3_TAGS = 2**26  # bytes; more than any cover picture. Ours
 EXTENSIONS: dict[str, Literal["FLAC", "WAV", "OGG"]] = {".flac": "FLAC", ".wav": "WAV", ".ogg": "OGG"}
 SUBTYPES = {"FLAC": "PCM_16", "WAV": "PCM_16", "OGG": "VORBIS"}
 READABLE = "wav, flac, ogg, opus or mp3"
@@ -43,7 +45,8 @@ class DecodeLimits(Config):
     """What a usable file is. All ours."""
 
     min_seconds: float = 5.0  # s; the shortest that still holds a musical phrase
-    max_seconds: float = 1800.0  # s; 0.7 GB of 48 kHz stereo in memory
+    max_seconds: float = 1800.0  # s; 0.7 GB of 48 kHz stereo in memory. Nothing is streamed: longer files are refused
+    max_bytes: int = 2**31  # bytes of float samples, all channels: 30 min of 96 kHz stereo are 1.4 GB
     min_sample_rate: int = 16_000  # Hz; below, the band stops under 8 kHz: telephone audio
     silence_dbfs: float = -60.0  # dBFS RMS of the whole file
     max_remote_bytes: int = 2**31  # bytes; a file that isn't local is fetched into memory
@@ -96,7 +99,7 @@ def decode(uri: str, limits: DecodeLimits | None = None) -> Audio:
 def _open(uri: str, limits: DecodeLimits) -> Iterator[soundfile.SoundFile]:
     with closing(_source(uri, limits)) as source, _recognised(uri, source) as file:
         if file.format == "MP3":
-            with _recognised(uri, _counted(uri, source)) as counted:
+            with _recognised(uri, _counted(uri, source, limits)) as counted:
                 yield counted
         else:
             yield file
@@ -122,8 +125,12 @@ def _recognised(uri: str, source: BinaryIO) -> Iterator[soundfile.SoundFile]:
         yield file
 
 
-def _counted(uri: str, source: BinaryIO) -> BinaryIO:
+def _counted(uri: str, source: BinaryIO, limits: DecodeLimits) -> BinaryIO:
     """An mp3 in memory, its count of frames stated: libsndfile only guesses it where the file doesn't say."""
+    size, most = source.seek(0, io.SEEK_END), round(limits.max_seconds * MP3_BYTES_PER_SECOND) + MP3_TAGS
+    if size > most:
+        text = f"{uri}: {size} bytes, and {limits.max_seconds} s of mp3 have {most} at most. Split the file."
+        raise BadInput(text, "too_long")
     source.seek(0)
     try:
         return io.BytesIO(with_count(source.read()))
@@ -181,6 +188,9 @@ def _check_header(uri: str, file: soundfile.SoundFile, limits: DecodeLimits) -> 
     seconds = to_seconds(file.frames, file.samplerate)
     if seconds > limits.max_seconds:
         raise BadInput(f"{uri}: {seconds:.1f} s, limit {limits.max_seconds} s. Split the file.", "too_long")
+    if (size := file.frames * file.channels * 4) > limits.max_bytes:
+        text = f"{uri}: {file.channels} channels at {file.samplerate} Hz are {size} bytes in memory, limit "
+        raise BadInput(f"{text}{limits.max_bytes}. Mix it to stereo at 48 kHz or split the file.", "too_long")
     if seconds < limits.min_seconds:
         raise BadInput(f"{uri}: {seconds:.2f} s, limit {limits.min_seconds} s. Leave it out.", "too_short")
 

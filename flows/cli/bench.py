@@ -141,6 +141,27 @@ def pictures(
         out.print(f"{path}: {path.stat().st_size / 1000:.0f} kB", soft_wrap=True)
 
 
+@commands.command()
+def fingerprint(
+    library: Annotated[list[Path], typer.Option(help="Folders of songs, all different; may be given again.")],
+    changed: Annotated[int, typer.Option(min=1, help="Songs that copies are made of.")] = 10,
+) -> None:
+    """How many copies of songs are found under each change of the file, and how many other songs are taken for copies.
+
+    Example: backline bench fingerprint --library runs/bench/rendered --changed 20
+    """
+    from flows.bench.copies import fingerprints, others, recall, to_json
+    from pipeline.records.library import scan_library
+
+    songs = [Path(source.uri) for folder in library for source in scan_library(str(folder))]
+    with bar("fingerprint", "song") as show:
+        known, spent = fingerprints(songs, show)
+    typer.echo(to_json(others(known, spent)))
+    with bar("copies", "song") as show:
+        for result in recall(songs, changed, known, show):
+            typer.echo(to_json(result))
+
+
 def material_of(root: Path, library: Path | None, songs: int) -> "Material":
     """The material of a bench; what it is goes to standard error."""
     from flows.bench.test_set import frozen_material, library_material

@@ -261,6 +261,28 @@ def test_ten_hours_are_refused_by_the_header_alone(tmp_path: Path) -> None:
     assert reason(path) == "too_long"  # reading would have said truncated
 
 
+def test_a_header_that_says_less_than_the_file_holds_bounds_what_is_read(tmp_path: Path) -> None:
+    whole = encoded(sine(9.0), "FLAC", "PCM_16")
+    said = bytearray(whole)
+    said[18:26] = (int.from_bytes(whole[18:26]) & ~(2**36 - 1) | 6 * RATE).to_bytes(8)
+    assert decode(str(saved(tmp_path / "song.flac", bytes(said)))).duration == 6.0
+
+
+def test_ten_hours_of_mp3_are_refused_by_their_size_whatever_their_header_says(tmp_path: Path) -> None:
+    path = saved(tmp_path / "long.mp3", encoded(sine(6.0), "MP3", "MPEG_LAYER_III"))
+    assert probe(str(path)).duration == pytest.approx(6.0, abs=0.05)
+    os.truncate(path, 10 * 3600 * 40_000)  # 1.4 GB without a block on the disk: reading them would take seconds
+    assert reason(path) == "too_long"
+
+
+def test_many_channels_at_a_high_rate_are_refused_by_their_size_in_memory(tmp_path: Path) -> None:
+    wide = Audio(np.tile(sine(6.0).samples, (4, 1)), RATE)
+    path = saved(tmp_path / "wide.wav", encoded(wide, "WAV", "PCM_16"))
+    size = 6 * RATE * 8 * 4
+    assert decode(str(path), DecodeLimits(max_bytes=size)).channels == 2
+    assert reason(path, DecodeLimits(max_bytes=size - 1)) == "too_long"
+
+
 def test_telephone_audio_is_low_sample_rate(tmp_path: Path) -> None:
     path = saved(tmp_path / "call.wav", encoded(sine(6.0, rate=8000), "WAV", "PCM_16"))
     assert reason(path) == "low_sample_rate"
