@@ -41,11 +41,10 @@ class Stack:
         return kept | {"PREFECT_HOME": str(self.home)} | given
 
     def command(self, service: str) -> list[str]:
-        """A service's words, for this Python's Prefect and for loopback."""
-        given = self.services[service]["command"]
-        words = shlex.split(given) if isinstance(given, str) else given
-        assert words[0] == "prefect"
-        return [sys.executable, "-m", *(word.replace("0.0.0.0", "127.0.0.1") for word in words)]
+        """A service's words, for this Python and for loopback."""
+        tool, *words = shlex.split(self.services[service]["command"])
+        module = {"prefect": "prefect", "backline": "flows.cli"}[tool]
+        return [sys.executable, "-m", module, *(word.replace("0.0.0.0", "127.0.0.1") for word in words)]
 
     def located(self, value: str) -> str:
         for name, place in self.places.items():

@@ -1,8 +1,6 @@
 """A build on the servers of infra/compose.yaml: PostgreSQL, Redis, background services apart from the API, a worker."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from compose_stack import ROOT, Stack, serve_stack
+from compose_stack import Stack, serve_stack
 from private_servers import require_tools, wait_for
 
 from flows.bench.tiny import write_library
@@ -54,22 +52,14 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(stack: Stack, songs: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The deployment's run, started as the run form starts it."""
     build = BuildParameters(library=str(songs), root=str(tmp_path_factory.mktemp("root")), overrides=OVERRIDES)
+    with stack.run("deploy") as deploying:
+        assert deploying.wait(RUN_SECONDS) == 0, (stack.home / "deploy.log").read_text()
     with stack.run("worker", PREFECT_WORKER_QUERY_SECONDS="2") as worker, stack.client() as api:
-        wait_for(lambda: api.get("/work_pools/backline").is_success, worker, "the worker's pool")
-        deploy("build-dataset/pool", stack.environment("worker"))
         deployment = api.get("/deployments/name/build-dataset/pool").json()["id"]
         parameters = {"parameters": {"build": build.model_dump(mode="json")}}
         made = api.post(f"/deployments/{deployment}/create_flow_run", json=parameters).json()
         wait_for(lambda: ended(api, made["id"]), worker, "the build", RUN_SECONDS)
         return Run(api.get(f"/flow_runs/{made['id']}").json(), build, stack.home / "worker.log")
-
-
-def deploy(name: str, environment: dict[str, str]) -> None:
-    words = ["--no-prompt", "deploy", "--name", name, "--prefect-file", "infra/prefect.yaml"]
-    environment = environment | {"BACKLINE_HOME": str(ROOT)}
-    subprocess.run(
-        [sys.executable, "-m", "prefect", *words], check=True, capture_output=True, cwd=ROOT, env=environment
-    )
 
 
 def ended(api: httpx.Client, run: str) -> bool:
