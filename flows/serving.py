@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"  # in memory, a restart would leave slots taken for good
-START_SECONDS = 180  # a cold start took 22-60 s on a loaded machine
+START_SECONDS = 400  # a cold start took 22-60 s on a loaded machine, over 180 s on one with 15 busy processes a core
 
 
 class ServerDownError(PipelineError):
@@ -40,7 +40,8 @@ def start_server(port: int) -> subprocess.Popen[bytes]:
         if healthy(port):
             return process
         time.sleep(1)
-    process.terminate()
+    process.kill()
+    process.wait()
     raise ServerDownError(
         f"the Prefect server did not answer on port {port} within {START_SECONDS} s; its log is above"
     )

