@@ -21,6 +21,7 @@ DEFAULTS = {
 }
 
 RUNS_QUIET = {
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # else every event that a server that is away misses is 2 KB of text
     "PREFECT_LOGGING_LOGGERS_PREFECT_FLOW_RUNS_LEVEL": "CRITICAL",  # a failure is told once, below, without traceback
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "CRITICAL",
 }
