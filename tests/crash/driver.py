@@ -120,7 +120,7 @@ class Runner:
         points = list(range(1, len(told) + 1))
         if self.plan.kills:
             points = sorted(random.Random(self.plan.seed).sample(points, min(self.plan.kills, len(points))))
-        for point in points:
+        for point in points[self.plan.lane :: self.plan.lanes]:
             yield {"step": told[point - 1], "undisturbed": worked(whole)} | self._kill(point, expected)
 
     def _kill(self, point: int, expected: dict[str, Any]) -> dict[str, Any]:

@@ -137,15 +137,19 @@ class Faults:
             if problem := mount(place, f"size={size}k"):
                 yield {"fault": "full disk", "skipped": problem}
                 return
-            told = said(partial(build, self.job("mount/root")))
-            mount(place, "remount,size=64m")
-            forked(lambda: build(self.job("mount/root")))
-            yield {"fault": "full disk", "size": size, "said": told, "outcome": self.outcome("mount/root")}
-            if size == 600:
+            try:
+                yield self._full(place, size)
                 mount(place, "remount,ro")
-                for name in ("mount/root", "mount/new"):
-                    yield {"fault": "read-only", "said": said(partial(build, self.job(name)))}
-            unmount(place)
+                yield {"fault": "read-only", "said": said(partial(build, self.job("mount/root")))}
+                yield {"fault": "read-only", "said": said(partial(build, self.job("mount/new")))}
+            finally:
+                subprocess.run(["umount", str(place)], check=True)
+
+    def _full(self, place: Path, size: int) -> dict[str, Any]:
+        told = said(partial(build, self.job("mount/root")))
+        mount(place, "remount,size=64m")
+        forked(lambda: build(self.job("mount/root")))
+        return {"fault": "full disk", "size": size, "said": told, "outcome": self.outcome("mount/root")}
 
 
 def dataset(found: dict[str, Any]) -> dict[str, str]:
@@ -166,10 +170,6 @@ def mount(place: Path, options: str) -> str:
     except FileNotFoundError as error:
         return str(error)
     return done.stderr.strip()
-
-
-def unmount(place: Path) -> None:
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def said(function: Callable[[], object]) -> str:

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from typing import Any
 from plans import FlowPlan, NodePlan, PoolPlan, StepPlan, StorePlan
 
 HERE = Path(__file__).parent
+LANES = 2  # processes that share many kills: the cores that a test machine has at least; ours
+MANY = 20  # kills that are worth a second process; ours
 DRIVER_SECONDS = 1200  # s, for the longest list of kills on a busy machine; ours
 
 
@@ -70,10 +73,15 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def drive(plan: StepPlan) -> tuple[dict[str, Any], list[Kill]]:
-    """What the driver tells of the undisturbed run, and its kills."""
-    whole, killed = _told("driver.py", asdict(plan))
+    """What the drivers tell of the undisturbed run, and their kills."""
+    lanes = LANES if not 0 < plan.kills < MANY else 1
+    plans = [replace(plan, folder=f"{plan.folder}/{lane}", lane=lane, lanes=lanes) for lane in range(lanes)]
+    for one in plans:
+        Path(one.folder).mkdir()
+    with ThreadPoolExecutor(lanes) as pool:
+        told = list(pool.map(lambda one: _told("driver.py", asdict(one)), plans))
     what = f"{'power cut' if plan.power_cut else 'kill'} in a file-system step: {plan.scenario}"
-    return whole, [_recorded(kill | {"what": what}) for kill in killed]
+    return told[0][0], [_recorded(kill | {"what": what}) for _, killed in told for kill in killed]
 
 
 def drive_pool(plan: PoolPlan) -> list[Kill]:

@@ -21,6 +21,8 @@ class StepPlan:
     kills: int = 0  # seeded among all steps; 0 = every step
     seed: int = 0
     power_cut: bool = False
+    lane: int = 0  # of `lanes` processes that share the kills
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

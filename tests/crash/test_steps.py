@@ -10,7 +10,7 @@ from plans import SCENARIOS, StepPlan
 def check(plan: StepPlan) -> None:
     whole, kills = drive(plan)
     assert whole["outcome"]["wrong"] == []
-    assert len(kills) == (plan.kills or whole["steps"])
+    assert len(kills) == min(plan.kills or whole["steps"], whole["steps"])
     assert [(kill.step, kill.differ) for kill in kills if kill.differ] == []
     assert all(kill.redone >= 0 for kill in kills if not plan.power_cut)
 
@@ -28,13 +28,15 @@ def test_a_few_kills_while_a_song_is_forgotten(folder: Path) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_kill_at_every_step(folder: Path, scenario: str) -> None:
     check(StepPlan(str(folder), scenario))
 
 
 @pytest.mark.crash
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_power_cut_at_some_steps(folder: Path, scenario: str) -> None:
     """What was not fsynced is gone: nothing that is committed may rest on it."""
-    check(StepPlan(str(folder), scenario, kills=40, seed=4, power_cut=True))
+    check(StepPlan(str(folder), scenario, kills=30, seed=4, power_cut=True))
