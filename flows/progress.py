@@ -111,9 +111,9 @@ def to_go(progress: BuildProgress) -> str:
         return "done"
     if not progress.unknown:
         return f"{duration(progress.eta)} to go"
-    least = f"at least {duration(progress.eta)}" if progress.eta else "not known how long"
+    least = f"at least {duration(progress.eta)} to go" if progress.eta else "time to go not known"
     named = ", ".join(progress.unknown[:NAMED]) + (", …" if len(progress.unknown) > NAMED else "")
-    return f"{least} to go (no song has been through {named})"
+    return f"{least} (no song has been through {named})"
 
 
 def _known_or_drawn(known: Mapping[str, Row], donors: Mapping[str, "_Donors"], stage: str) -> Row:

@@ -96,7 +96,7 @@ def phases_chart(stages: Sequence[FunnelStage]) -> str:
         axes.invert_yaxis()
         axes.set_xlabel("seconds a song")
         axes.spines["left"].set_visible(False)
-        axes.legend(frameon=False, fontsize=8, loc="lower right", borderaxespad=0.1)
+        axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
         return _svg(figure)
 
 

@@ -66,7 +66,8 @@ def verdict(data: ReportData) -> str:
     if results is None:
         if not data.funnel:
             return "Nothing has been measured yet."
-        seen, kept = data.funnel[0].seen, data.funnel[-1].ok
+        whole = {stage.stage: stage.ok for stage in data.funnel}
+        seen, kept = data.funnel[0].seen, whole.get("tokenization", data.funnel[-1].ok)  # after it only copies come
         return f"{kept} of {_count(seen, 'song')} made it through the pipeline."
     parts = []
     for floor in FLOORS:

@@ -20,8 +20,8 @@ from matplotlib.image import imread
 
 from model.evaluation import summary
 from model.evaluation.nll import HeldOut
-from model.evaluation.plots import spectrogram
-from model.evaluation.report import duration, link, render, show, song_scores, verdict, write_report
+from model.evaluation.plots import funnel_chart, spectrogram, standalone
+from model.evaluation.report import link, render, show, song_scores, verdict, write_report
 from model.evaluation.report_data import (
     BackendLine,
     Fact,
@@ -36,6 +36,7 @@ from model.evaluation.report_data import (
 from model.evaluation.results import Provenance, Results, SongResult
 from model.evaluation.settings import EvaluationSettings
 from model.evaluation.strips import strip
+from model.evaluation.units import duration, rate, size
 from pipeline.audio import write
 from pipeline.types import Audio
 
@@ -209,6 +210,37 @@ def test_a_build_without_training_is_a_page_too(data: ReportData, folder: Path) 
     assert Page(render(ReportData("Nothing"), folder)).sections == []
 
 
+def test_what_stages_took_is_shown_where_it_was_measured(data: ReportData, folder: Path) -> None:
+    told = {"load": 4.0, "decode": 1.0, "work": 7.0}
+    pace = {"songs_per_second": 0.25, "audio_per_second": 123.4, "peak_bytes": 1_300_000_000}
+    measured = FunnelStage("detection", 4, 2, failed=2, failures={"MemoryError": 2}, seconds=8.0, phases=told, **pace)  # type: ignore[arg-type]
+    text = render(replace(data, funnel=(*data.funnel, measured)), folder)
+    page = Page(text)
+    assert page.sections[page.sections.index("funnel") + 1] == "pace"
+    assert page.open == []
+    section = text[text.index('<section id="pace">') :]
+    row = re.findall(r'<td class="number">(.*?)</td>', section[section.rindex('<th scope="row">detection') :])[:8]
+    assert row == ["0.25", "123", "1.0 s", "250 ms", "", "1.8 s", "", "1.3 GB"]
+    assert "MemoryError (2)" in text
+
+
+def test_a_chart_by_itself_brings_its_colours(data: ReportData) -> None:
+    chart = standalone(funnel_chart(data.funnel))
+    used = set(re.findall(r"var\((--\w+)\)", chart))
+    assert used >= {"--good", "--ink", "--paper"}
+    style = chart[chart.index("<style>") : chart.index("</style>")]
+    assert all(re.search(rf"{name}: [^;]+;", style) for name in used)
+
+
+def test_songs_that_made_it_are_counted_before_copies_of_them(data: ReportData) -> None:
+    stages = (
+        FunnelStage("detection", 9, 8),
+        FunnelStage("tokenization", 8, 7),
+        FunnelStage("tokenization-copies", 2, 2),
+    )
+    assert verdict(ReportData("Build", funnel=stages)) == "7 of 9 songs made it through the pipeline."
+
+
 def test_the_verdict_counts_what_is_clearly_beaten(data: ReportData, text: str) -> None:
     assert verdict(data) == (
         "On 3 unseen songs the model clearly beats random codes on 4 of 4 scores "
@@ -333,3 +365,17 @@ def test_a_browser_opens_it_without_errors(data: ReportData, folder: Path, tmp_p
     )
     assert "Uncaught" not in done.stderr
     assert len(np.unique(imread(shot).reshape(-1, 4), axis=0)) > 100
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"), [(0, ""), (420_000_000, "420 MB"), (999_999_999, "1000 MB"), (1_310_000_000, "1.3 GB")]
+)
+def test_sizes_for_people(count: int, expected: str) -> None:
+    assert size(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(math.nan, ""), (0.01234, "0.0123"), (9.92, "9.92"), (99.96, "100"), (2381.4, "2381")]
+)
+def test_rates_for_people(value: float, expected: str) -> None:
+    assert rate(value) == expected
