@@ -86,3 +86,13 @@ def dataplane(
         out.print(table_of(found))
     if strict and not all(compared.passed for compared in found):
         raise typer.Exit(1)
+
+
+@commands.command()
+def sizing() -> None:
+    """Print what builds of 140,000 and of 1.4 million songs take: hours, gigabytes, money, and where each figure is
+    from; the tables of infra/sizing.md.
+    """
+    from flows.bench.sizing import page
+
+    typer.echo(page())
