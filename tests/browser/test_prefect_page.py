@@ -26,7 +26,7 @@ from flows.build_dataset import ALL_STAGES, BuildParameters
 from pipeline.records import files
 from pipeline.records.catalog import Catalog
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(2400), pytest.mark.enable_socket]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(3600), pytest.mark.enable_socket]
 ROOT = Path(__file__).parents[2]
 SONGS, BATCH = 40, 10
 RUN_SECONDS = 900
@@ -69,7 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     home = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
     with started(command, cwd=ROOT, env=kept | home) as process, httpx.Client(timeout=60) as api:
         api.base_url = httpx.URL(f"http://127.0.0.1:{port}/api")
-        wait_for(lambda: served_there(api, "build-dataset/laptop"), process, "backline serve", 300)
+        wait_for(lambda: served_there(api, "build-dataset/laptop"), process, "backline serve")
         yield api
         process.send_signal(signal.SIGINT)
         try:
@@ -203,7 +203,7 @@ def test_page_shows_which_batch_ran_again(retried: dict[str, list[str]], window:
 def test_funnel_is_a_table_of_every_stage(retried: dict[str, list[str]], window: Window) -> None:
     page = window.page
     window.tab("Artifacts")
-    page.get_by_role("link").filter(has=page.get_by_role("heading", name="funnel", exact=True)).click()
+    page.get_by_role("link").filter(has=page.get_by_role("heading", name="funnel", exact=True)).first.click()
     page.wait_for_url("**/artifacts/key/funnel")
     page.get_by_role("main").locator("a[href*='/artifacts/artifact/']").first.click()
     page.wait_for_url("**/artifacts/artifact/*")

@@ -16,7 +16,7 @@ from flows.build_dataset import ALL_STAGES, BuildParameters, BuildResult, build_
 from flows.shards import dataset_directory
 from pipeline.records import files
 
-pytestmark = [pytest.mark.timeout(1500), pytest.mark.enable_socket]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.enable_socket]
 SONGS, BATCH = 40, 20
 RUN_SECONDS = 600  # a run took 60 s of a machine of two cores, 280 s beside ten other processes
 ARRIVAL_SECONDS = 120  # what has happened is told to the database by the background services, later
