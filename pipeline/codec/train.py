@@ -45,7 +45,7 @@ class CodecTrainingConfig(Config):
     codebook_passes: int = 12  # Lloyd passes; 15 there
     decoder_steps: int = 1500  # ours: about 10 minutes on one core
     # codes that the decoder learns from are drawn among so many nearest ones: audio that the codebook wasn't made of
-    # lies 1.3 x as far from its codes (squared 1.7 x; weights/README.md), and the decoder shall not trust them more
+    # lies 1.6 to 2.2 x as far from its codes, squared, and the decoder shall not trust them more (weights/README.md)
     near_codes: int = Field(default=2, ge=1)
     batch_size: int = 16  # crops; notes/codec.md section 4
     crop_codes: int = 64  # 2.56 s; same
