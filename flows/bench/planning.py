@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.bench.scale import ONCE
 from flows.bench.tiny import synthetic_rows
 from flows.build_partition import MOST_BATCHES
 from flows.recipe import load_recipe
@@ -59,7 +60,7 @@ def plan(root: Path, songs: int) -> Plan:
         hours=sum(row.duration for row in rows) / 3600,
         batches=batches,
         partitions=-(-batches // MOST_BATCHES),
-        task_runs=(len(NODES) + 1) * batches + 1,
+        task_runs=(len(NODES) + 1) * batches + ONCE,
         catalogue_cpu=catalogued - begun,
         reopen_cpu=reopened - catalogued,
         splits_cpu=time.process_time() - reopened,
