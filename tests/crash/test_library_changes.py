@@ -104,3 +104,13 @@ def test_song_that_was_done_stays_when_its_file_goes(job: Job) -> None:
     build(job)
     assert keys(job) == before
     assert track in before
+
+
+def test_build_that_another_one_overtook_lists_no_shorter_dataset(job: Job) -> None:
+    from flows.build_dataset import BuildFailedError, check_overtaken
+
+    check_overtaken(context_of(job), [0, 1])
+    write_library(Path(job.library), 6)
+    build(job)
+    with pytest.raises(BuildFailedError, match="grew from 2 to 3 batches"):
+        check_overtaken(context_of(job), [0, 1])

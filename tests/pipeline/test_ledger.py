@@ -4,6 +4,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -114,6 +115,20 @@ def test_batch_numbers_are_not_prefixes(tmp_path):
     ledger.commit("q", KEY, 123_456, [Row(tracks[0], "ok")])
     ledger.commit("q", KEY, 12_345, [Row(tracks[1], "ok")])
     assert list(ledger.rows("q", KEY, 12_345)) == [tracks[1]]
+
+
+def test_a_story_keeps_its_order_when_the_clock_is_put_back(tmp_path, monkeypatch):
+    ledger, track = Ledger(tmp_path), "ab" * 16
+    ledger.commit("quality", KEY, 0, [Row(track, "failed")])
+
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(1999, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr("pipeline.records.ledger.datetime", Earlier)
+    ledger.commit("quality", KEY, 0, [Row(track, "ok")])
+    assert [row.status for _, _, row in ledger.story(track)] == ["failed", "ok"]
 
 
 def test_a_story_is_told_in_the_order_of_commits(tmp_path):

@@ -253,3 +253,11 @@ def test_an_empty_split_is_an_error_with_a_remedy(tmp_path):
     require_splits(full)
     with pytest.raises(EmptySplitError, match=r"no song left for val, test.*add songs.*another root"):
         require_splits(full[:2])
+
+
+def test_what_another_build_removed_is_missed_after_it_was_listed(tmp_path: Path) -> None:
+    first, second = (write_shard(tmp_path, "val", n, [make_sample(split="val")], "c0") for n in range(2))
+    write_manifest(tmp_path, "demo", "c0", [first, second], {})
+    (tmp_path / second.file).unlink()
+    with pytest.raises(ManifestError, match=f"{second.file}.*another build"):
+        remove_unlisted(tmp_path)
