@@ -246,7 +246,7 @@ class Fleet:
         """Its machine is gone, or its process, or it never came to be."""
         story = str(error).strip().splitlines()[0]
         logger.warning("a worker of %s was lost: %s", pool.loads.worker, story)
-        pool.seats.remove(seat)
+        self._dismiss(seat)  # it may be out of reach alone, and alive
         self._looked = 0.0
         if job is not None and item is not None:
             seconds = time.monotonic() - seat.since

@@ -63,6 +63,14 @@ def test_workers_stay_loaded_and_threads_share_them(engine: RayEngine, context: 
     assert len(set(seen)) <= 2
 
 
+def test_song_of_an_actor_that_is_killed_is_worked_on_elsewhere(
+    engine: RayEngine, context: Context, tmp_path: Path
+) -> None:
+    rows = run(engine, context, "fine", f"evict {tmp_path / 'mark'}", "fine")  # one attempt: the song is not to blame
+    assert [row.status for row in rows] == ["ok"] * 3
+    assert (tmp_path / "mark").exists()
+
+
 def test_missing_model_stops_the_run_and_no_other(engine: RayEngine, context: Context) -> None:
     with pytest.raises(BackendUnavailable, match="no such model"):
         run(engine, context, "fine", "missing", *["slow"] * 40)

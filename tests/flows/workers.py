@@ -50,6 +50,11 @@ class ObedientWorker:
                 if not Path(rest).exists():
                     Path(rest).touch()
                     os.kill(os.getpid(), signal.SIGKILL)
+            case "evict":  # takes its supervisor away, once; and, as the engine sees it, its machine
+                if not Path(rest).exists():
+                    Path(rest).touch()
+                    os.kill(os.getppid(), signal.SIGKILL)
+                    time.sleep(1000)
             case "bad":
                 raise BadInput("nobody can use this", reason="useless")
             case "break":
