@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.build_dataset import BuildParameters
+from flows.control import patiently
 from flows.serving import start_server
 
 ROOT = Path(__file__).parents[2]
-RUN_SECONDS = 240
+RUN_SECONDS = 900  # of one flow run, on a machine where every process gets a tenth of a core
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -65,10 +67,17 @@ class Server:
     def command(self, *words: str) -> None:
         subprocess.run([sys.executable, "-m", "flows.cli", *words], check=True, cwd=ROOT, env=self.env)
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer; where its SQLite is busy with events, the server says 503 and is asked again."""
+
+        def once() -> Any:
+            answer = httpx.request(method, f"{self.api}/{path}", json=body, timeout=60)
+            return answer.raise_for_status().json()
+
+        return patiently(path, once)
+
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.api}/{path}", json=body, timeout=60)
-        assert answer.is_success, answer.text
-        return answer.json()
+        return self.ask("POST", path, body)
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         """``flow/deployment`` -> what the server says of it."""
@@ -78,7 +87,8 @@ class Server:
     def run(self, build: BuildParameters, deployment: str = "build-dataset/pool") -> str:
         """A flow run, as the run form starts it; its id."""
         path = f"deployments/{self.deployments()[deployment]['id']}/create_flow_run"
-        return str(self.post(path, parameters={"build": build.model_dump(mode="json")})["id"])
+        body = {"build": build.model_dump(mode="json")}
+        return str(self.post(path, parameters=body, idempotency_key=str(uuid4()))["id"])
 
     def retry(self, run: str) -> None:
         """What the button Retry sends."""
@@ -86,7 +96,7 @@ class Server:
         assert told["status"] == "ACCEPT"
 
     def state(self, run: str) -> str:
-        return str(httpx.get(f"{self.api}/flow_runs/{run}", timeout=60).json()["state"]["type"])
+        return str(self.ask("GET", f"flow_runs/{run}")["state"]["type"])
 
     def ended(self, run: str, seconds: float = RUN_SECONDS) -> str:
         """The final state of a flow run, waited for."""

@@ -11,7 +11,7 @@ from flows.cli.main import commands
 from flows.serving import ServerDownError
 from pipeline.records.catalog import Catalog
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def words(library: Path, root: Path, *more: str) -> list[str]:

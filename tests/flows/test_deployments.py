@@ -19,7 +19,7 @@ from flows.server_setup import WATCH, make_gpu_limit, make_pool, set_up
 from flows.slots import GPU_LIMIT
 from pipeline.records.ledger import Ledger
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def test_page_asks_the_port_that_the_server_listens_on(server: Server) -> None:

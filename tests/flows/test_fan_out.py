@@ -11,7 +11,7 @@ from flows.build_dataset import open_build
 from flows.build_partition import MOST_BATCHES, OtherSettingsError, PartitionParameters, check
 from flows.fan_out import NoDeploymentError, fan_out, partition
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(2400)
 
 
 def test_failed_partition_alone_runs_again_and_the_dataset_is_the_undisturbed_one(

@@ -16,7 +16,7 @@ from flows.recipe import Recipe, load_recipe
 from flows.server_setup import make_gpu_limit
 from flows.slots import GPU_LIMIT, LEASE_SECONDS, gpu_slot, needs_gpu
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2400)
 GPU = load_recipe("demo", ["separation.device=cuda"])
 SWEEP_SECONDS = 60  # in which Prefect takes back slots whose lease ran out: it looks every 15 s
 HOLD = """\
