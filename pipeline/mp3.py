@@ -28,22 +28,23 @@ def with_count(content: bytes) -> bytes:
 
     What such a file lost by being cut can't be known: any frame may be the last. `ValueError` if it isn't layer III.
     """
-    frames = find_frames(content)
-    header = _header(content, frames.start)
-    tag = frames.start + _tag_offset(header)
+    start = find_frames(content, at_most=1).start
+    header = _header(content, start)
+    tag = start + _tag_offset(header)
     if (
         content[tag : tag + 4] in (b"Xing", b"Info")
         and content[tag + 7] & COUNT_FLAG
         and any(content[tag + 8 : tag + 12])
     ):
         return content
+    frames = find_frames(content)
     return _xing_frame(header, frames.count) + content[frames.start : frames.end]
 
 
-def find_frames(content: bytes) -> Frames:
-    """Walk over all whole frames, past tags and damage. `ValueError` where there are none."""
+def find_frames(content: bytes, at_most: int = 2**63) -> Frames:
+    """Walk over the first whole frames, past tags and damage. `ValueError` where there are none."""
     position, start, end, count, first = _after_id3(content), 0, 0, 0, 0
-    while (position := content.find(b"\xff", position)) >= 0:
+    while count < at_most and (position := content.find(b"\xff", position)) >= 0:
         header = _header(content, position)
         after = position + _size(header)
         adjoins = count > 0 and position == end

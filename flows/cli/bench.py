@@ -162,6 +162,21 @@ def fingerprint(
             typer.echo(to_json(result))
 
 
+@commands.command()
+def throughput(
+    seconds: Annotated[float, typer.Option(min=10.0, help="Length of the song, s.")] = 120.0,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds counted.")] = 7,
+) -> None:
+    """Decode, resample, loudness and features against the obvious librosa way, in turn, in CPU time: JSON lines."""
+    from tempfile import TemporaryDirectory
+
+    from flows.bench.throughput import run, to_json
+
+    with TemporaryDirectory() as folder, bar("throughput", "case") as show:
+        for result in run(Path(folder), seconds, rounds, show):
+            typer.echo(to_json(result))
+
+
 def material_of(root: Path, library: Path | None, songs: int) -> "Material":
     """The material of a bench; what it is goes to standard error."""
     from flows.bench.test_set import frozen_material, library_material
