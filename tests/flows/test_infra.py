@@ -50,6 +50,14 @@ def test_compose_publishes_nothing_beyond_loopback_and_mounts_weights() -> None:
         assert set(service.get("depends_on", {})) <= set(services), name
 
 
+def test_workers_wait_at_the_pools_that_deploy_makes() -> None:
+    compose = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    helm = yaml.safe_load((INFRA / "helm" / "worker.values.yaml").read_text())["worker"]["config"]
+    assert compose["worker"]["command"].split()[-2:] == ["--pool", TARGETS["process"].pool]
+    assert compose["deploy"]["command"] == "backline deploy"  # on processes
+    assert (helm["workPool"], helm["type"]) == (TARGETS["kubernetes"].pool, "kubernetes")
+
+
 def test_compose_secrets_are_in_the_example() -> None:
     wanted = set(re.findall(r"\$\{([A-Z_]+)[:}]", (INFRA / "compose.yaml").read_text()))
     given = {line.split("=")[0] for line in (INFRA / "env.example").read_text().splitlines() if "=" in line}
