@@ -37,6 +37,7 @@ def check_counts(found: ScaleCase) -> None:
     assert found.database_bytes < 200_000 * found.task_runs
 
 
+@pytest.mark.timeout(1500)  # a server's start and two builds, on machines that may be busy
 def test_a_rehearsal_costs_little_and_its_rerun_nothing_per_song(tmp_path: Path) -> None:
     found = measure(tmp_path, 300)
     check_counts(found)
