@@ -111,15 +111,21 @@ CHANGES: Mapping[str, Sequence[Callable[[Audio], Audio]]] = {
 }
 
 
-def recall(songs: Sequence[Path], changed: int, known: Mapping[Path, Words], show: Progress) -> Iterator[Recall]:
+def recall(
+    songs: Sequence[Path],
+    changed: int,
+    known: Mapping[Path, Words],
+    show: Progress,
+    changes: Mapping[str, Sequence[Callable[[Audio], Audio]]] = CHANGES,
+) -> Iterator[Recall]:
     """Copies of the first `changed` songs, looked up among all of them."""
     lookup = Lookup()
     lookup.add(Indexed(str(path), 0, sketch(words)) for path, words in known.items())
-    told: dict[str, list[tuple[bool, float, int]]] = {name: [] for name in CHANGES}
+    told: dict[str, list[tuple[bool, float, int]]] = {name: [] for name in changes}
     for done, path in enumerate(songs[:changed], start=1):
         audio = decode(str(path))
         whole = Audio(audio.samples[:, : SECONDS * audio.sample_rate], audio.sample_rate)
-        for name, steps in CHANGES.items():
+        for name, steps in changes.items():
             copy = whole
             for step in steps:
                 copy = step(copy)

@@ -1,4 +1,9 @@
-"""Workers of the stages that listen to a whole song: fingerprint, detection, quality, structure, annotation."""
+"""Workers of the stages that listen to a whole song: fingerprint, detection, quality, structure, annotation.
+
+Each decodes the song for itself: a song's stages lie a batch apart, and whoever kept its audio in between would keep
+256 songs. Decoding FLAC runs at 490 x real time (``backline bench fingerprint``), 0.12 s a minute of audio; detection
+takes 0.5, structure 0.6, annotation 3.2, separation 4.6 (``backline bench stages``): all that decoding is 7 %.
+"""
 
 from dataclasses import dataclass
 
