@@ -53,8 +53,8 @@ class BuildConfig(Config):
     """How a build runs; nothing here changes a byte of its result."""
 
     workers: int = Field(default=2, ge=1)  # processes of the local engine; CPUs of a Ray that the build starts itself
-    # s for one song at one stage, 0 = no limit. Ours: the longest song that `library.decode` lets pass lasts 1800 s, and
-    # the slowest backend on one CPU core, demucs, takes less than twice a song's length.
+    # s for one song at one stage, 0 = no limit. Ours: the longest song that `library.decode` lets pass lasts 1800 s,
+    # and the slowest backend on one CPU core, demucs, takes less than twice a song's length.
     song_seconds: float = Field(default=3600.0, ge=0)
     song_attempts: int = Field(default=2, ge=1)  # of a song that loses its worker (died, timeout, out of memory); ours
     worker_memory_gb: float = Field(default=0.0, ge=0)  # GB resident in one worker process, 0 = no limit
