@@ -9,9 +9,10 @@ Conventions: a fingerprint is a uint32 array, one word per frame of `HOP` sample
 whether the step from band b to b+1 grew over `STEP` frames; word 0 is a frame without sound, and is compared with
 nothing. Words of another `VERSION` can't be compared.
 
-Measured with ``backline bench fingerprint`` on 464 rendered songs, 12.1 h (see there): bits that differ between copies,
-worst of the changes listed: 0.11; between two songs at their best offset: least 0.45; a karaoke mix against its song:
-0.17 to 0.25 (no copy: what was sung is missing).
+Measured with ``backline bench fingerprint`` on 230 rendered songs, 5.1 h: no false match in 26,335 pairs (below
+0.014 %); of 84 copies, 6 songs in 14 ways, 83 were found. Missed was one that was equalised, limited, cut and coded at
+56 kbit/s at once. Bits that differ: up to 0.15 in a copy (one channel alone; 0.11 at 56 kbit/s), 0.20 and more between
+a song and its karaoke mix, 0.45 and more between other songs. 1,250 x real time of one core.
 """
 
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ BANDS = 33  # log-spaced, LOW to HIGH; the paper's
 LOW, HIGH = 200.0, 2000.0  # Hz; the paper has 300 to 2000
 FLOOR = 1e-6  # of the mean band energy, -60 dB: what is softer counts as silence; ours
 LEAST_CHANGE = 0.01  # nepers of energy; less is no change; ours
-# Share of bits. Copies have up to 0.11, other mixes of a song 0.17 and more (see above); the paper's limit is 0.35
-MOST_ERRORS = 0.15
+# Share of bits. Copies have up to 0.15, other mixes of a song mostly 0.20 and more; the paper's limit is 0.35
+MOST_ERRORS = 0.17
 LEAST_OVERLAP = 0.5  # of the shorter song's words that hold sound; ours: an excerpt is a copy, a medley is none
 LEAST_WORDS = 48  # words with sound that are compared, 3 s; ours
 SKETCH = 256  # words of a song by which its copies are looked up; ours: at 9 % equal words, two copies share 12

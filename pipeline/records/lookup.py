@@ -2,7 +2,8 @@
 
 Conventions: the index is in memory while songs are grouped and lies in ``catalog/index-<run>-<hash>.parquet``, one row
 per song. Songs are numbered in the order in which they came, and a song finds only those before it, so what is found
-depends on that order alone. A song takes 2 kB of disk and 3 kB of memory: 140,000 songs 0.4 GB.
+depends on that order alone. A song takes 2 kB of disk, 6 kB of memory (16,000 random ones: 92 MB) and some
+1.3 ms: 140,000 songs 0.9 GB.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.fingerprint import Sketch, Words
 from pipeline.records import parquet
 
+Numbers = NDArray[np.int32]
 MOST_SONGS = 64  # a word that more songs have says nothing: a drum loop, a held chord. Ours
 LEAST_SHARED = 2  # words that a copy has in common at one offset; ours
 DRIFT = 2  # frames by which offsets of shared words may differ; ours
@@ -51,11 +53,11 @@ class _Segment:
     """Postings sorted by word."""
 
     words: Words
-    songs: NDArray[np.int64]
-    frames: NDArray[np.int64]
+    songs: Numbers
+    frames: Numbers
 
     @classmethod
-    def of(cls, words: Words, songs: NDArray[np.int64], frames: NDArray[np.int64]) -> "_Segment":
+    def of(cls, words: Words, songs: Numbers, frames: Numbers) -> "_Segment":
         order = np.argsort(words, kind="stable")
         return cls(words[order], songs[order], frames[order])
 
@@ -81,10 +83,10 @@ class Lookup:
         if not told:
             return
         counts = [len(song.sketch.words) for song in told]
-        numbers = np.repeat(np.arange(len(self.songs), len(self.songs) + len(told)), counts)
+        numbers = np.repeat(np.arange(len(self.songs), len(self.songs) + len(told), dtype=np.int32), counts)
         self.songs += [(song.track_id, song.batch) for song in told]
         words = np.concatenate([song.sketch.words for song in told])
-        frames = np.concatenate([song.sketch.frames for song in told]).astype(np.int64)
+        frames = np.concatenate([song.sketch.frames for song in told]).astype(np.int32)
         self.segments.append(_Segment.of(words, numbers, frames))
         while len(self.segments) > 1 and 2 * len(self.segments[-1].words) > len(self.segments[-2].words):
             last = self.segments.pop()
@@ -120,7 +122,7 @@ class Lookup:
             skipped = np.repeat(np.cumsum(counts) - counts, counts)
             rows = np.arange(len(asked)) - skipped + begin[asked]
             songs.append(segment.songs[rows])
-            offsets.append(segment.frames[rows] - sketch.frames[asked].astype(np.int64))
+            offsets.append(segment.frames[rows].astype(np.int64) - sketch.frames[asked].astype(np.int64))
         return np.concatenate(songs), np.concatenate(offsets)
 
 
