@@ -70,9 +70,14 @@ class Groups:
 
 def read_groups(root: Place) -> Groups:
     """The groups of a root as they are now; none before the first grouping."""
-    path = root / "catalog"
+    path = _folder(root)
     version = files.version(path) if isinstance(path, Path) else ""
     return _read(root, version)
+
+
+@lru_cache(maxsize=8)  # asked for every song and stage: making the path cost more than asking the disk
+def _folder(root: Place) -> Place:
+    return root / "catalog"
 
 
 @lru_cache(maxsize=8)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import accumulate, groupby
 from math import ceil
 from typing import Literal
@@ -90,6 +91,7 @@ def read_splits(root: Place) -> SplitRule:
     return SplitRule(**json.loads(path.read_bytes()))
 
 
+@lru_cache(maxsize=8)
 def splits_path(root: Place) -> Place:
     return root / "catalog" / "splits.json"
 
