@@ -48,8 +48,8 @@ def chromium() -> str:
 
 
 @contextmanager
-def open_window(shots: Path) -> Iterator[Window]:
-    """A window that finds nothing but this machine; its pictures go to `shots`."""
+def open_window(shots: Path, last: Path) -> Iterator[Window]:
+    """A window that finds nothing but this machine; its pictures go to `shots`, what it showed at the end to `last`."""
     shots.mkdir(parents=True, exist_ok=True)
     arguments = ["--no-sandbox", "--disable-gpu", LOOPBACK_ONLY]
     with sync_playwright() as playwright:
@@ -57,5 +57,8 @@ def open_window(shots: Path) -> Iterator[Window]:
         window = Window(browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}), shots)
         window.page.set_default_timeout(PATIENCE)
         window.page.on("request", window.note)
-        yield window
-        browser.close()
+        try:
+            yield window
+        finally:
+            window.page.screenshot(path=last)
+            browser.close()
