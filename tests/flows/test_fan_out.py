@@ -14,6 +14,7 @@ from flows.fan_out import NoDeploymentError, fan_out, partition
 pytestmark = pytest.mark.timeout(2400)
 
 
+@pytest.mark.slow  # seven flow runs in processes of their own: 50 s of CPU
 def test_failed_partition_alone_runs_again_and_the_dataset_is_the_undisturbed_one(
     server: Server, worker: None, undisturbed: str, tiny: Path, tmp_path: Path
 ) -> None:
