@@ -29,12 +29,14 @@ LEASE_SECONDS = 60  # renewed by a thread after 45; the least that the server ta
 @contextmanager
 def gpu_slot(stage: str, recipe: Recipe) -> Iterator[None]:
     """Wait for a slot where the stage needs a GPU and the limit exists; without its server, go on with a warning."""
+    if not (needs_gpu(stage, recipe) and limit_exists()):
+        yield  # `best_effort` reads all of Prefect's settings: more than the rest of a light task costs
+        return
     with ExitStack() as slot:
-        if needs_gpu(stage, recipe) and limit_exists():
-            try:
-                slot.enter_context(concurrency(GPU_LIMIT, lease_duration=LEASE_SECONDS, strict=False, holder=_holder()))
-            except (ConcurrencySlotAcquisitionError, httpx.HTTPError) as error:
-                logger.warning("%s goes on without a slot of %s: %s", stage, GPU_LIMIT, error)
+        try:
+            slot.enter_context(concurrency(GPU_LIMIT, lease_duration=LEASE_SECONDS, strict=False, holder=_holder()))
+        except (ConcurrencySlotAcquisitionError, httpx.HTTPError) as error:
+            logger.warning("%s goes on without a slot of %s: %s", stage, GPU_LIMIT, error)
         yield
         with best_effort(f"the slot of {stage}"):  # else its lease runs out
             slot.close()
