@@ -20,18 +20,9 @@ from flows.shards import ShardedBatch
 from flows.stages.context import Context
 from flows.status import note_build
 from flows.tasks import Scope, catalogue, group, write_shards
-from flows.work import ALL_STAGES, BuildFailedError, StageName, Work, Worked, groups, open_build, run_stages
+from flows.work import BuildFailedError, Work, Worked, groups, open_build, run_stages
 from pipeline.records.catalog import Catalog
 
-__all__ = [
-    "ALL_STAGES",
-    "BuildFailedError",
-    "BuildParameters",
-    "BuildResult",
-    "StageName",
-    "build_dataset",
-    "open_build",
-]
 logger = logging.getLogger(__name__)
 NEEDS_SPLITS = {"selection", "augmentation", "tokenization", "tokenization-copies", "shards"}
 

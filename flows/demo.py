@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from flows.build_dataset import BuildParameters, build_dataset, open_build
+from flows.build_dataset import BuildParameters, build_dataset
 from flows.evaluate_model import EvaluateParameters, evaluate_model
 from flows.recipe import load_recipe
 from flows.rendering import render_songs
 from flows.shards import tracks
 from flows.train_model import TrainParameters, train_model
+from flows.work import open_build
 from pipeline.records.library import Source, scan_library
 from pipeline.songs.truth import Kind
 

@@ -50,7 +50,8 @@ def build(
 
     Example: backline build --library ~/Music/songs --root runs/mine
     """
-    from flows.build_dataset import ALL_STAGES, BuildParameters, build_dataset
+    from flows.build_dataset import BuildParameters, build_dataset
+    from flows.work import ALL_STAGES
 
     result = build_dataset(
         BuildParameters.model_validate(

@@ -23,7 +23,8 @@ from window import Window, open_window
 
 from flows.bench.noop import share
 from flows.bench.tiny import write_library
-from flows.build_dataset import ALL_STAGES, BuildParameters
+from flows.build_dataset import BuildParameters
+from flows.work import ALL_STAGES
 from pipeline.records import files
 from pipeline.records.catalog import Catalog
 

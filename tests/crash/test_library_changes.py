@@ -107,7 +107,8 @@ def test_song_that_was_done_stays_when_its_file_goes(job: Job) -> None:
 
 
 def test_build_that_another_one_overtook_lists_no_shorter_dataset(job: Job) -> None:
-    from flows.build_dataset import BuildFailedError, check_overtaken
+    from flows.build_dataset import check_overtaken
+    from flows.work import BuildFailedError
 
     check_overtaken(context_of(job), [0, 1])
     write_library(Path(job.library), 6)

@@ -4,7 +4,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from flows.build_dataset import BuildParameters, open_build
+from flows.build_dataset import BuildParameters
+from flows.work import open_build
 from pipeline.records import files
 
 SONGS, BATCH = 32, 8

@@ -8,11 +8,12 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from flows.build_dataset import BuildParameters, BuildResult, build_dataset, open_build
+from flows.build_dataset import BuildParameters, BuildResult, build_dataset
 from flows.cli.main import commands
 from flows.funnel import funnel
 from flows.recipe import load_recipe
 from flows.shards import tracks
+from flows.work import open_build
 from pipeline.records.catalog import Catalog
 from pipeline.records.ledger import Ledger
 from pipeline.records.sharding import EmptySplitError, read_manifest

@@ -12,8 +12,9 @@ from compose_stack import Stack, serve_stack
 from private_servers import require_tools, wait_for
 
 from flows.bench.tiny import write_library
-from flows.build_dataset import ALL_STAGES, BuildParameters, BuildResult, build_dataset, open_build
+from flows.build_dataset import BuildParameters, BuildResult, build_dataset
 from flows.shards import dataset_directory
+from flows.work import ALL_STAGES, open_build
 from pipeline.records import files
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.enable_socket]

@@ -1,8 +1,9 @@
 """The card says what whoever trains on the set has to know of each backend that made it."""
 
-from flows.build_dataset import BuildParameters, BuildResult, open_build
+from flows.build_dataset import BuildParameters, BuildResult
 from flows.data_card import LIMITS, card
 from flows.funnel import funnel
+from flows.work import open_build
 
 
 def test_every_backend_with_known_limits_is_named_under_the_name_that_the_records_give_it(

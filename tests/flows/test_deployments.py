@@ -12,11 +12,12 @@ from prefect.client.orchestration import get_client
 from prefect_server import ROOT, Server
 from typer.testing import CliRunner
 
-from flows.build_dataset import ALL_STAGES, BuildParameters, open_build
+from flows.build_dataset import BuildParameters
 from flows.cli.main import commands
 from flows.deploying import TARGETS
 from flows.server_setup import WATCH, make_gpu_limit, make_pool, set_up
 from flows.slots import GPU_LIMIT
+from flows.work import ALL_STAGES, open_build
 from pipeline.records.ledger import Ledger
 
 pytestmark = pytest.mark.timeout(2400)

@@ -7,9 +7,9 @@ from prefect_server import Server
 from pydantic import ValidationError
 from rehearsals import SONGS, manifest_of, rehearsal, track
 
-from flows.build_dataset import open_build
 from flows.build_partition import MOST_BATCHES, OtherSettingsError, PartitionParameters, check
 from flows.fan_out import NoDeploymentError, fan_out, partition
+from flows.work import open_build
 
 pytestmark = pytest.mark.timeout(2400)
 

@@ -9,10 +9,10 @@ import pytest
 from stage_rows import QUIET, loud_song, song_rows
 
 import pipeline
-from flows.build_dataset import StageName
 from flows.recipe import load_recipe
 from flows.stages.context import Context
 from flows.stages.graph import ADMISSION, NODES, in_force, lineage, stage_keys
+from flows.work import StageName
 
 LATER = {"selection", "augmentation", "tokenization", "tokenization-copies"}
 

@@ -17,9 +17,10 @@ from prefect_server import ROOT, Server
 from rehearsals import SONGS, manifest_of, rehearsal
 
 from flows.bench.server import processes
-from flows.build_dataset import BuildParameters, build_dataset, open_build
+from flows.build_dataset import BuildParameters, build_dataset
 from flows.deploying import TARGETS
 from flows.server_setup import SILENCE, TAG, WATCH, make_pool, make_watch
+from flows.work import open_build
 from pipeline.records.ledger import Ledger
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]

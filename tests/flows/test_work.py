@@ -9,12 +9,12 @@ import pytest
 from rehearsals import rehearsal, track
 
 from flows.bench.tiny import write_library
-from flows.build_dataset import BuildParameters, open_build
+from flows.build_dataset import BuildParameters
 from flows.engine.attempt import Item, attempt
 from flows.engine.engine import Engine, OnRow
 from flows.stages.context import Context
 from flows.tasks import Batches, Scope, catalogue, unless_work_is_left
-from flows.work import groups, run_stages
+from flows.work import groups, open_build, run_stages
 from pipeline.records.ledger import Row
 
 STAGES = ["detection", "quality", "structure"]
