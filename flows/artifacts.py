@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import httpx
+import pyarrow as pa
 from prefect.artifacts import (
     create_image_artifact,
     create_markdown_artifact,
@@ -23,6 +24,7 @@ from flows.stages.context import Context
 from flows.survey import Survey
 from model.evaluation.plots import funnel_chart, phases_chart, standalone
 from model.evaluation.units import rate, size
+from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 Cells = dict[str, str | int | float]
@@ -30,11 +32,16 @@ Cells = dict[str, str | int | float]
 
 @contextmanager
 def progress_shown(context: Context) -> Iterator[None]:
-    """Show where the build stands at the end of what runs inside, however it ends."""
+    """Show where the build stands at the end of what runs inside, however it ends; what ended it is not covered up."""
     try:
         yield
-    finally:
-        show_progress_of(context)
+    except BaseException:
+        try:
+            show_progress_of(context)
+        except (OSError, pa.ArrowException, PipelineError) as error:
+            logger.warning("where the build stands can't be shown: %s", error)
+        raise
+    show_progress_of(context)
 
 
 def show_progress_of(context: Context) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.cli.console import out
@@ -37,21 +37,23 @@ def why(
     for row in found:
         out.print(f"[bold]{row.track_id}[/]  {escape(row.uris[0])}", soft_wrap=True)
         out.print(f"{row.duration:.1f} s, {row.sample_rate} Hz, {row.channels} channels")
-        table = Table("stage", "key", "verdict", "reason", "what it says", "seconds", "of them", "memory")
+        whole = [Column(name, no_wrap=True) for name in ("stage", "key", "verdict")]
+        table = Table(*whole, "reason", "what it says", "took")
         if row.error:
             table.add_row("catalogue", "", "quarantined", row.error, escape(row.message))
         for stage, key, told in ledger.story(row.track_id, catalog.batch_of(row.track_id)):
             said = escape(told.message or told.values[:200])
-            table.add_row(stage, key, told.status, escape(told.reason), said, f"{told.seconds:.2f}", *_took(told))
+            table.add_row(stage, key, told.status, escape(told.reason), said, _took(told))
         out.print(table)
 
 
-def _took(row: "Row") -> tuple[str, str]:
-    """Seconds by phase, and memory."""
+def _took(row: "Row") -> str:
+    """Seconds, those of its phases, and memory."""
     from model.evaluation.units import size
 
-    spent = ", ".join(f"{name} {seconds:.2f}" for name, seconds in sorted(row.phases.items()) if seconds >= 0.005)
-    return spent, size(row.peak_bytes)
+    phases = [f"{name} {seconds:.2f}" for name, seconds in sorted(row.phases.items()) if seconds >= 0.005]
+    spent = f"{row.seconds:.2f} s" + (f": {', '.join(phases)}" if phases else "")
+    return f"{spent}; {size(row.peak_bytes)}" if row.peak_bytes else spent
 
 
 @commands.command()
