@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import librosa
 import numpy as np
 import soundfile
 import torch
@@ -21,6 +20,7 @@ from scipy import stats
 from pipeline.audio import as_stereo, decode, resample
 from pipeline.codec import mel as codec_mel
 from pipeline.fingerprint import fingerprint
+from pipeline.jit import librosa
 from pipeline.loudness import LoudnessConfig, gain_db
 from pipeline.structure.spectra import analyse
 from pipeline.types import Audio
