@@ -55,9 +55,9 @@ STAGES = "`backline bench stages`, 2026-11-22"
 ENCODES = 1 + VARIANTS  # a voice and the accompaniments
 CPU_STAGES = (
     CpuStage("detection", 0.51, STAGES),
-    CpuStage("quality", 0.14, "one song of 30 s, 2026-11-22; `backline bench stages --only quality` gives it"),
+    CpuStage("quality", 0.173, STAGES),
     CpuStage("separation", 6.17, STAGES),
-    CpuStage("artifacts", 0.79, "one song of 30 s, 2026-11-22; `backline bench stages --only artifacts` gives it"),
+    CpuStage("artifacts", 0.758, STAGES),
     CpuStage("structure", 0.57, STAGES),
     CpuStage("annotation", 3.24, STAGES),
     CpuStage("codec", 2.29 * ENCODES, f"{STAGES}: 2.29 to encode and decode, so at most; {ENCODES} streams"),
