@@ -5,7 +5,7 @@ with every engine, in every process, through the run form and through a deployme
 
     backline build --library tiny --root runs/rehearsal --set 'rehearsal={}'
     BuildParameters(recipe="demo", library=..., root=..., overrides=["rehearsal={}"])
-    --set 'rehearsal={sleep: 0.05, faults: {die: ["separation:ab12"], fail: ["*:cd34"]}, once: /tmp/marks}'
+    --set 'rehearsal={sleep: 0.05, faults: {die: ["separation:ab12"], fail: ["*:cd34"]}, once: runs/marks}'
 
 `flows.bench.tiny.write_library` makes a library of tiny real files, `synthetic_rows` there catalogue rows without any.
 Conventions: values, codes and artefacts follow from the track id and ``rehearsal.results`` alone; selection is the real
@@ -17,6 +17,7 @@ import hashlib
 import os
 import signal
 import time
+from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def share(seed: int, salt: str, track_id: str) -> float:
     return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
 
-class NoopWorker:
+class NoopWorker(ABC):
     """One stage that costs nothing; `BackendUnavailable` outside a rehearsal."""
 
     stage = ""
@@ -76,8 +77,9 @@ class NoopWorker:
             self.context.audio(track)
         return self.make(track, rows)
 
+    @abstractmethod
     def make(self, track: CatalogRow, rows: Rows) -> Made:
-        raise NotImplementedError
+        """What the stage says of the song."""
 
     def share(self, salt: str, track: CatalogRow) -> float:
         return share(self.settings.results.seed, salt, track.track_id)
