@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
@@ -129,6 +130,7 @@ class Catalog:
         self.directory = root / "catalog"
         self.probe, self.content = probe, content
         self._cache = _Index()
+        self._reading = Lock()  # batches side by side look at one catalog
 
     def add(
         self,
@@ -294,13 +296,14 @@ class Catalog:
 
     def _index(self) -> _Index:
         """The catalog as it is on disk now; only files that came since the last look are read."""
-        found = self._files()
-        if found[: len(self._cache.files)] != self._cache.files:
-            self._cache = _Index()
-        for file in found[len(self._cache.files) :]:
-            _read_into(self._cache, self.directory / file[0])
-            self._cache.files += (file,)
-        return self._cache
+        with self._reading:
+            found = self._files()
+            if found[: len(self._cache.files)] != self._cache.files:
+                self._cache = _Index()
+            for file in found[len(self._cache.files) :]:
+                _read_into(self._cache, self.directory / file[0])
+                self._cache.files += (file,)
+            return self._cache
 
     def _files(self) -> tuple[_File, ...]:
         """The catalog's files in the order of their claims; a listing made while another writer adds may lack one."""

@@ -208,6 +208,15 @@ def test_two_catalogues_at_once_put_every_song_in_one_batch(tmp_path):
     assert all(row.uris and not row.error for row in everything(Catalog(tmp_path, header)))
 
 
+def test_threads_that_look_at_one_catalog_see_the_same_batches(catalog, tmp_path):
+    catalog.add(put(tmp_path / "a", **{f"s{n}": f"song {n}" for n in range(8)}), batch_size=1)
+    truth = ids(catalog)
+    for _ in range(10):  # without a lock, a file was read by two threads and its batch stood there twice
+        shared = Catalog(tmp_path / "root", header)
+        with ThreadPoolExecutor(4) as pool:
+            assert all(seen == truth for seen in pool.map(ids, [shared] * 4))
+
+
 def test_a_lost_part_is_damage(catalog, tmp_path):
     catalog.add(put(tmp_path / "lib", a="one", b="two"), batch_size=1)
     (catalog.directory / "part-00000.parquet").unlink()
