@@ -42,6 +42,9 @@ class Needs:
         return max(1, min(at_most, int(self.batch_seconds / seconds)))
 
 
+SHIPPED = Needs()  # of a backend whose weights come with Backline's own dependencies
+
+
 def joined(needs: Iterable[Needs]) -> Needs:
     """What one worker needs that loads several models: all assets and extras once, memory added up."""
     every = list(needs)

@@ -1,0 +1,85 @@
+"""Pieces of audio through a network, as many at a time as fit: out of memory, fewer are tried, and the record says so.
+
+Conventions: a piece's answer does not depend on its batch mates, so a smaller batch changes no result beyond rounding;
+whoever calls this promises (and tests) that. The remark goes to whoever listens with `remarks`: the engine, which puts
+it into the ledger's row of the song.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+from pipeline.errors import BackendUnavailable
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
+_REMARKS: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
+
+
+@contextmanager
+def remarks() -> Iterator[list[str]]:
+    """The remarks that are made inside, in order, each once."""
+    made: list[str] = []
+    token = _REMARKS.set(made)
+    try:
+        yield made
+    finally:
+        _REMARKS.reset(token)
+
+
+def remark(text: str) -> None:
+    """Tell the log, and the record of the piece of work that is going on, if one is."""
+    logger.warning("%s", text)
+    made = _REMARKS.get()
+    if made is not None and text not in made:
+        made.append(text)
+
+
+def in_batches(pieces: Sequence[T], size: int, work: Callable[[Sequence[T]], Sequence[R]], name: str) -> list[R]:
+    """`work` on up to `size` pieces at a time; its answers in the order of the pieces.
+
+    Where the GPU's memory doesn't hold a batch, half of it is tried, and the size stays at that. `BackendUnavailable`
+    where it doesn't hold a single piece: the same song would fail on this machine again and again.
+    """
+    if size < 1:
+        raise ValueError(f"batch size {size}; give at least 1")
+    done: list[R] = []
+    while len(done) < len(pieces):
+        batch = pieces[len(done) : len(done) + size]
+        answers = _tried(batch, work)
+        if answers is not None:
+            done += _whole(answers, len(batch), name)
+        elif len(batch) == 1:
+            raise BackendUnavailable(f"{name}: a GPU's memory does not hold one piece; give its workers more of a GPU")
+        else:
+            remark(f"{name}: batch {len(batch)} -> {len(batch) // 2}, out of GPU memory")
+            size = len(batch) // 2
+    return done
+
+
+def _tried(batch: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> Sequence[R] | None:
+    """The answers; None where memory did not suffice. The failed attempt's tensors are gone when this returns."""
+    import torch  # here: modules without a network import this one too
+
+    try:
+        return work(batch)
+    except torch.OutOfMemoryError:
+        pass  # the traceback, which holds the tensors, dies with this block
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return None
+
+
+def _whole(answers: Sequence[R], expected: int, name: str) -> Sequence[R]:
+    if len(answers) != expected:
+        raise AssertionError(f"{name} gave {len(answers)} answers to {expected} pieces")
+    return answers
+
+
+def by_length(lengths: Sequence[float]) -> list[int]:
+    """Indices from the longest piece to the shortest: neighbours pad each other least, the biggest come first."""
+    return sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
