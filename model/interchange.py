@@ -6,16 +6,14 @@ a pickle: it is read by an unpickler that knows tensors and plain containers, an
 """
 
 import pickle
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from model.network import MaskPredictor
+from pipeline.assets.inert import inert
 from pipeline.errors import BadInput
 
 Weights = Mapping[str, Tensor]
@@ -63,7 +61,7 @@ def load_released(network: MaskPredictor, path: Path) -> None:
 def read_released(path: Path) -> dict[str, Tensor]:
     """The network's part of a Lightning checkpoint, by our names."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_inert)
+        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
         state = content["state_dict"]
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
         raise BadInput(
@@ -85,39 +83,3 @@ def _require_match(ours: Weights, found: Weights, where: str) -> None:
         raise BadInput(
             f"{where} do not fit the model: {'; '.join(wrong)}; choose the shape it was made with", "weights"
         )
-
-
-class _Ignored:
-    """Stands for an object that is not read: takes any arguments and any state, and does nothing."""
-
-    def __init__(self, *args: object, **options: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None: ...
-
-    def __call__(self, *args: object, **options: object) -> "_Ignored":
-        return self
-
-    def __setitem__(self, key: object, value: object) -> None: ...
-
-    def append(self, item: object) -> None: ...
-
-    def extend(self, items: object) -> None: ...
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and plain containers; of all else it runs nothing."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module == "torch._utils" and name in ("_rebuild_tensor_v2", "_rebuild_parameter"):
-            return getattr(torch._utils, name)
-        if module == "torch" and name.endswith("Storage"):
-            return getattr(torch, name)
-        return _Ignored
-
-
-_inert = ModuleType("inert")
-_inert.Unpickler = _Unpickler  # type: ignore[attr-defined]
-_inert.UnpicklingError = pickle.UnpicklingError  # type: ignore[attr-defined]
-_inert.load = pickle.load  # type: ignore[attr-defined]  # asked for by the legacy format's magic number alone
