@@ -57,5 +57,43 @@ _ALL = (
         about="https://huggingface.co/haoheliu/audioldm_48k",
         doubt="AudioLDM's repository states this licence; MuCodec's copy states none of its own",
     ),
+    Asset(
+        "clamp3",
+        "CLaMP 3: text and audio towers",
+        Hub("sander-wood/clamp3"),
+        (
+            File(
+                "weights_clamp3_saas_h_size_768_t_model_FacebookAI_xlm-roberta-base_t_length_128_a_size_768_a_layers_12"
+                "_a_length_128_s_size_768_s_layers_12_p_size_64_p_length_512.pth",
+                format="pickle",
+                outer="model",
+            ),
+        ),
+        "MIT",
+        commercial=True,
+        about="https://huggingface.co/sander-wood/clamp3",
+        doubt="the weights' page states MIT; they were trained on MERT's non-commercial vectors",
+        approximate_gb=2.2,
+    ),
+    Asset(
+        "mert-95m",
+        "MERT-v1-95M, what CLaMP 3 hears with",
+        Hub("m-a-p/MERT-v1-95M"),
+        (File("pytorch_model.bin", format="pickle"),),
+        NC,
+        commercial=False,
+        about="https://huggingface.co/m-a-p/MERT-v1-95M",
+        approximate_gb=0.38,
+    ),
+    Asset(
+        "xlm-roberta-tokenizer",
+        "XLM-RoBERTa's tokenizer, for CLaMP 3's texts",
+        Hub("FacebookAI/xlm-roberta-base"),
+        (File("tokenizer.json", format="other"),),
+        "MIT",
+        commercial=True,
+        about="https://huggingface.co/FacebookAI/xlm-roberta-base",
+        approximate_gb=0.01,
+    ),
 )
 ASSETS = {asset.name: asset for asset in _ALL}

@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.assets.needs import SHIPPED, Needs
 from pipeline.backends import load_backend
 from pipeline.config import Config
 from pipeline.types import Audio
@@ -18,8 +19,10 @@ Vectors = NDArray[np.float32]
 
 
 class ConditioningConfig(Config):
-    backend: Literal["embedded"] = "embedded"  # "clamp3" arrives with its port
+    backend: Literal["embedded", "clamp3"] = "embedded"
     reference_seconds: float = 20.48  # s of reference audio behind one vector; paper 5.2
+    clamp3_recipe: Literal["official", "released_code"] = "official"  # how CLaMP3 hears: its own way, or LaDA-Band's
+    device: Literal["cpu", "cuda"] = "cpu"  # of CLaMP3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,18 @@ class Conditioner(Protocol):
         """Vector ``[W]`` of one stretch of audio at any sample rate, collapsed to mono; same audio, same vector."""
 
 
-BACKENDS = {"embedded": "pipeline.conditioning.embedded:build"}
+BACKENDS = {
+    "embedded": "pipeline.conditioning.embedded:build",
+    "clamp3": "pipeline.conditioning.clamp3.conditioner:build",
+}
+CLAMP3_ASSETS = ("clamp3", "mert-95m", "xlm-roberta-tokenizer")
+
+
+def needs(config: ConditioningConfig) -> Needs:
+    """What the chosen backend asks of a machine: 0.37 e9 parameters of CLaMP3's towers, 0.09 e9 of MERT, in float32."""
+    if config.backend == "embedded":
+        return SHIPPED
+    return Needs(CLAMP3_ASSETS, gpu_memory_gb=3.0, memory_gb=3.0)  # 1.9 GB of weights and eight windows at work; ours
 
 
 def build(config: ConditioningConfig) -> Conditioner:
