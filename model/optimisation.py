@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import StageConfig
+from model.whole import place
 
 Weights = Mapping[str, Tensor]
 
@@ -49,8 +50,9 @@ class WeightMean:
             self.mean[name].lerp_(_high(tensor.detach()), 1 - self.decay)
 
     def load(self, mean: Weights) -> None:
+        """A mean that was saved, whole."""
         for name, tensor in mean.items():
-            self.mean[name].copy_(tensor)
+            self.mean[name].copy_(place(tensor, self.mean[name]))
 
 
 def recompute(layers: Iterable[nn.Module]) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import ProjectConfiguration, gather_object
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -27,22 +27,22 @@ from model import checkpoint, endings
 from model.checkpoint import Progress, TrainState
 from model.config import StageConfig, TrainRun
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
+from model.devices import accelerator_for, on_cpu, optimizer_for, random_state, set_random_state, spread
 from model.identity import check_folder
 from model.journal import Journal, Meter
 from model.lock import sole_trainer
 from model.network import parameter_counts
 from model.objective import Objective, denominators
-from model.optimisation import WeightMean, adamw, compile_each, learning_rate, recompute
+from model.optimisation import WeightMean, compile_each, learning_rate, recompute
 from model.schedule import generator
 from model.shards import ShardSamples, load_training_split, manifest_sha256, weights_behind
 from model.stopping import RESUME_ME, StopRequest
 from model.validation import validate, validation_rows
+from model.whole import load_optimizer, scalar, whole
 from pipeline.errors import BadInput, PipelineError
 from pipeline.records.schema import Sample
 
 logger = logging.getLogger(__name__)
-
-TRACKER = "tracker"  # folder of TensorBoard's event files inside the run's folder
 
 
 class TrainingDivergedError(PipelineError):
@@ -74,7 +74,7 @@ def train(run: TrainRun, dataset: Path, out: Path) -> Outcome:
         logger.info("%s is finished at step %d: nothing to do", out, done.progress.step)
         return Outcome(True, done.progress.step, done.path)
     # Whoever holds the lock is soon ready to be stopped; before that, a stop just ends us.
-    with sole_trainer(out) if PartialState(cpu=_cpu()).is_main_process else nullcontext(), StopRequest() as stop:
+    with sole_trainer(out) if PartialState(cpu=on_cpu()).is_main_process else nullcontext(), StopRequest() as stop:
         return Trainer(run, dataset, out, stop)()
 
 
@@ -83,23 +83,20 @@ class Trainer:
 
     def __init__(self, run: TrainRun, dataset: Path, out: Path, stop: StopRequest) -> None:
         self.run, self.config, self.dataset, self.out, self.stop = run, run.training, dataset, out, stop
-        self.accelerator = Accelerator(
-            cpu=_cpu(),
-            mixed_precision=self.config.precision,
-            log_with=self.config.log_with or None,
-            project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / TRACKER)),
-        )
+        self.accelerator = accelerator_for(self.config, out)
         torch.manual_seed(self.config.seed)
-        self.objective = Objective(run.model, self.config.objective)
+        self.objective = self._new_objective()
         torch.manual_seed(generator(self.config.seed, "dropout", self.rank).initial_seed())
-        self.mean = WeightMean(self.config.weight_mean, self._weights()) if self.config.weight_mean > 0 else None
-        self.progress, self.state = self._resumed()
+        self.progress, kept, self.state = self._resumed()
         if self.config.recompute:
             recompute(self.objective.network.lm.layers)
         if self.config.compile:
             compile_each(self.objective.network.lm.layers)
         self.held_out: Sequence[Sample] = ()  # songs of `val`, read with each stage
-        self.module = self.accelerator.prepare(self.objective)
+        self.module = spread(self.accelerator, self.objective, self.objective.network, self.config.stages[0])
+        self.mean = WeightMean(self.config.weight_mean, self._weights()) if self.config.weight_mean > 0 else None
+        if self.mean is not None:
+            self.mean.load(kept)
         self.optimizer = self._new_optimizer(self.config.stages[0])
 
     @property
@@ -161,14 +158,17 @@ class Trainer:
         """A new optimiser, or the one that the run was stopped with; and its random state."""
         self.optimizer = self._new_optimizer(stage)
         if self.state is not None and self.progress.stage_step > 0:
-            self.optimizer.load_state_dict(dict(self.state.optimizer))
+            load_optimizer(self.optimizer, self.state.optimizer)
         if self.state is not None:
-            _set_rng(self.state.rng[self.rank] if self.rank < len(self.state.rng) else {})
+            set_random_state(self.state.rng[self.rank] if self.rank < len(self.state.rng) else {})
         self.state = None
         self.module.train()
 
+    def _new_objective(self) -> Objective:
+        return Objective(self.run.model, self.config.objective)
+
     def _new_optimizer(self, stage: StageConfig) -> Any:
-        return self.accelerator.prepare(adamw(self.objective, stage))
+        return optimizer_for(self.accelerator, self.objective, stage)
 
     def _steps(self, stage: StageConfig, source: RowSource) -> Iterator[list[Batch]]:
         """The micro-batches of each step that the stage still has to take."""
@@ -215,17 +215,17 @@ class Trainer:
             last = index == len(batches) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 self._backward(batch.to(self.accelerator.device), len(batches), agreed, meter)
-        norm = self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip)
-        if self.config.precision != "fp16" and not math.isfinite(float(norm)):
+        norm = scalar(self.accelerator.clip_grad_norm_(self.objective.parameters(), self.config.clip))
+        if self.config.precision != "fp16" and not math.isfinite(norm):
             raise TrainingDivergedError(
-                f"gradient norm {float(norm)} at step {self.progress.step + 1} of {self.out}; lower the stage's "
+                f"gradient norm {norm} at step {self.progress.step + 1} of {self.out}; lower the stage's "
                 "learning_rate and give a new --out"
             )
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.mean is not None:
             self.mean.add(self._weights())
-        meter.step(rate, float(norm))
+        meter.step(rate, norm)
         self._advance(stage, agreed.reference_impossible)
 
     def _backward(self, batch: Batch, micro_batches: int, agreed: Agreement, meter: Meter) -> None:
@@ -293,27 +293,29 @@ class Trainer:
         return path
 
     def _save(self, path: Path, with_state: bool) -> None:
-        rng = gather_object([_get_rng()]) if with_state else []
-        trained = self._weights() if self.mean is not None else {}
-        state = TrainState(self.optimizer.state_dict(), trained, tuple(rng)) if with_state else None
+        rng = gather_object([random_state()]) if with_state else []
+        kept = whole(self._weights() if self.mean is None else self.mean.mean)
+        trained = whole(self._weights()) if self.mean is not None and with_state else {}
+        optimizer = whole(self.optimizer.state_dict()) if with_state else {}
         if self.is_main:
-            kept = self._weights() if self.mean is None else self.mean.mean
+            state = TrainState(optimizer, trained, tuple(rng)) if with_state else None
             checkpoint.save(path, kept, self.run, self.progress, state)
         self.accelerator.wait_for_everyone()
 
-    def _resumed(self) -> tuple[Progress, TrainState | None]:
-        """Where the run in `out` stands, its weights loaded; a fresh start where there is no checkpoint."""
+    def _resumed(self) -> tuple[Progress, Mapping[str, Tensor], TrainState | None]:
+        """Where the run in `out` stands, what is kept of its weights, and the rest; the trained weights are loaded.
+
+        A fresh start where there is no checkpoint.
+        """
         manifest = manifest_sha256(self.dataset)
         newest = checkpoint.latest(self.out)
         if newest is None:
-            return Progress(manifest_sha256=manifest), None
+            return Progress(manifest_sha256=manifest), {}, None
         found = checkpoint.load(newest)
         kept, state = found.weights(), found.state()
-        if self.mean is not None:
-            self.mean.load(kept)
         self.objective.network.load_state_dict(state.weights or kept)
         logger.info("resuming %s after step %d", newest, found.progress.step)
-        return found.progress, state
+        return found.progress, kept, state
 
     def _weights(self) -> Mapping[str, Tensor]:
         weights: Mapping[str, Tensor] = self.objective.network.state_dict()
@@ -324,24 +326,8 @@ class Trainer:
         return {"tensorboard": {"purge_step": self.progress.step + 1}} if self.config.log_with == "tensorboard" else {}
 
 
-def _cpu() -> bool:
-    return not torch.cuda.is_available()  # unsaid, Accelerate ignores the launcher's ranks on CPU machines
-
-
 def _ratio(total: Tensor, denominator: Tensor) -> Tensor:
     return total / denominator.clamp(min=1).to(device=total.device, dtype=total.dtype)
-
-
-def _get_rng() -> dict[str, Tensor]:
-    cuda = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
-    return {"cpu": torch.get_rng_state()} | cuda
-
-
-def _set_rng(state: Any) -> None:
-    if "cpu" in state:
-        torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
