@@ -1,4 +1,5 @@
-"""What a Prefect server must have for our flows, made where it lacks: a limit for GPUs, a watch over runs, a pool.
+"""What a Prefect server must have for our flows, made where it lacks: a limit for GPUs, a watch over runs, a pool, and
+training that goes on after a crash.
 
 Idempotent; what is there is left as a person may have changed it in the UI.
 """
@@ -21,6 +22,8 @@ from flows.slots import GPU_LIMIT
 logger = logging.getLogger(__name__)
 WATCH = "backline: a run without a heartbeat has crashed"
 TAG = "backline"  # of all our deployments: other flows of the server are none of our business
+ONWARD = "backline: training that crashed is scheduled again"
+TRAINING = "training"  # tag of the deployments whose crashed runs that means
 HEARTBEAT = "prefect.flow-run.heartbeat"
 # Runs send a heartbeat a minute (flows/environment.py). Long enough that a server that was restarted, or is late with
 # its events (two minutes were measured under load), takes no living run for a dead one; ours.
@@ -28,9 +31,10 @@ SILENCE = timedelta(minutes=5)
 
 
 def set_up(gpu_slots: int) -> None:
-    """The limit and the watch."""
+    """The limit, the watch, and what schedules training again."""
     make_gpu_limit(gpu_slots)
     make_watch()
+    _make(onward())
 
 
 def make_gpu_limit(slots: int) -> None:
@@ -48,10 +52,14 @@ def make_gpu_limit(slots: int) -> None:
 
 def make_watch(silence: timedelta = SILENCE) -> None:
     """The automation that marks runs as crashed whose heartbeats stopped: their process or machine is gone."""
+    _make(watch(silence))
+
+
+def _make(automation: AutomationCore) -> None:
     with get_client(sync_client=True) as client:
-        if not client.read_automations_by_name(WATCH):
-            client.create_automation(watch(silence))
-        for twin in sorted(client.read_automations_by_name(WATCH), key=lambda one: str(one.id))[1:]:
+        if not client.read_automations_by_name(automation.name):
+            client.create_automation(automation)
+        for twin in sorted(client.read_automations_by_name(automation.name), key=lambda one: str(one.id))[1:]:
             client.delete_automation(twin.id)  # of a call at the same time
 
 
@@ -74,6 +82,32 @@ def watch(silence: timedelta) -> AutomationCore:
         ),
         actions=[
             ChangeFlowRunState(state=StateType.CRASHED, message=f"no heartbeat for {silence}: killed, or cut off")
+        ],
+    )
+
+
+def onward() -> AutomationCore:
+    """A run of training that crashed (its trainer, its process or its machine is gone) waits for a worker again.
+
+    Cancelled and failed runs stay as they are; `flows.rescheduling` ends it where starts lead nowhere.
+    """
+    return AutomationCore(
+        name=ONWARD,
+        description="Made by `backline serve` and `backline deploy`; the run resumes from its newest checkpoint.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": [f"prefect.tag.{TRAINING}"], "prefect.resource.role": ["tag"]}
+            ),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.SCHEDULED, name="AwaitingRetry", message="training crashed: scheduled again, it resumes"
+            )
         ],
     )
 

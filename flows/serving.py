@@ -77,14 +77,15 @@ def run_deployments(limit: int, gpu_slots: int) -> None:
     from flows.build_dataset import build_dataset
     from flows.build_partition import build_partition
     from flows.evaluate_model import evaluate_model
-    from flows.server_setup import TAG, set_up
+    from flows.server_setup import TAG, TRAINING, set_up
     from flows.train_model import train_model
 
     set_up(gpu_slots)
     # By module: by file, Prefect would put flows/ before the standard library, where our names hide its modules.
     how: dict[str, Any] = {"tags": [TAG], "entrypoint_type": EntrypointType.MODULE_PATH}
     deployments = [build_dataset.to_deployment("laptop", concurrency_limit=1, **how)]
-    deployments += [flow.to_deployment("laptop", **how) for flow in (train_model, evaluate_model)]
+    deployments.append(evaluate_model.to_deployment("laptop", **how))
+    deployments.append(train_model.to_deployment("laptop", **how | {"tags": [TAG, TRAINING]}))
     if limit > 1:
         deployments.append(build_partition.to_deployment("laptop", **how))
     serve(*cast(list[RunnerDeployment], deployments), limit=limit, pause_on_shutdown=False)

@@ -1,7 +1,8 @@
 """Training: `accelerate launch` of stage 1, then stage 2, as one run that resumes where it stopped.
 
 Conventions: how a run ended is read from the files that the trainer leaves in its folder (`model.endings`): launchers
-swallow exit codes.
+swallow exit codes. A trainer that died or was told to stop crashes the run of a deployment, and the server schedules
+crashed runs of training again (`flows.server_setup`); without a deployment it is tried again in place.
 """
 
 import logging
@@ -12,18 +13,21 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import deployment, flow_run
+from prefect.states import Crashed
 from prefect.tasks import Task
 from pydantic import ConfigDict, Field
 
 from flows.form import order
 from flows.recipe import load_recipe
+from flows.rescheduling import KILL_SECONDS, STOP_SECONDS, count_start, take_over, tell
 from model import checkpoint, endings, lock
 from model.identity import check_folder
 from model.shards import manifest_sha256
@@ -32,9 +36,7 @@ from pipeline.errors import BadInput, PipelineError
 
 logger = logging.getLogger(__name__)
 RUN_FILE = "train_run.json"  # in the run's folder: what `model.train` reads
-STOP_SECONDS = 240.0  # a step and a checkpoint; with KILL_SECONDS below Kubernetes' 300 s grace in infra/
-KILL_SECONDS = 40.0  # torchrun gives the other processes 30 s once one is dead
-RETRIES = 2  # of a trainer that died after it had saved something new: memory, a device, a network; ours
+RETRIES = 2  # in place, of a trainer that died after it had saved something new: memory, a device, a network; ours
 
 
 class TrainingFailedError(PipelineError):
@@ -75,9 +77,21 @@ class TrainParameters(Config):
 
 @flow(name="train-model", persist_result=False, validate_parameters=True)
 def train_model(train: TrainParameters) -> Path:
-    """Train the two stages of the recipe on a dataset; the folder of the run."""
+    """Train the two stages of the recipe on a dataset; the folder of the run.
+
+    The run of a deployment crashes where its trainer died or was told to stop: the server then schedules it again.
+    """
     out = Path(train.out).absolute()
-    final = launch(prepare(train), out)
+    if not deployment.id:
+        final = launch(prepare(train), out)
+    else:
+        take_over(out, str(flow_run.id))
+        words = prepare(train)
+        count_start(out, str(flow_run.id))
+        try:
+            final = launch.with_options(retries=0)(words, out)
+        except (TrainerDiedError, TrainingStoppedError) as error:
+            return cast(Path, Crashed(message=str(error)))  # Prefect takes a state for how the run ended
     create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{final}`.")
     return out
 
@@ -140,13 +154,13 @@ def stop(process: "subprocess.Popen[bytes]", out: Path) -> None:
     if trainer is None:  # it isn't that far that it would save, or works on another machine
         _signal_group(process, signal.SIGTERM)
     else:
-        _signal(trainer, signal.SIGTERM)  # alone: it tells the others, and its launcher would kill them after 30 s
+        tell(trainer, signal.SIGTERM)  # alone: it tells the others, and its launcher would kill them after 30 s
     if _ends(process, out, STOP_SECONDS):
         return
     logger.error("%s did not stop within %.0f s and is killed", out, STOP_SECONDS)
     trainer = lock.holder(out)
     if trainer is not None:
-        _signal(trainer, signal.SIGKILL)  # its launcher then ends the other processes
+        tell(trainer, signal.SIGKILL)  # its launcher then ends the other processes
     if not _ends(process, out, KILL_SECONDS):
         _signal_group(process, signal.SIGKILL)
         process.wait()
@@ -165,11 +179,6 @@ def _ends(process: "subprocess.Popen[bytes]", out: Path, seconds: float) -> bool
 def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
     with suppress(ProcessLookupError):  # gone meanwhile
         os.killpg(process.pid, number)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, number)
 
 
 def _judged(out: Path, code: int, before: Path | None) -> Path:
