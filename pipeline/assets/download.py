@@ -23,7 +23,6 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 """Bytes that are there, bytes in all (0 = the server doesn't say)."""
 
-CHUNK = 1 << 20  # bytes
 _RANGE = re.compile(r"bytes (?P<start>\d+)-\d+/(?P<size>\d+|\*)")
 _REFUSED = {
     401: "the server wants to know who asks: log in with `hf auth login`",
@@ -110,14 +109,15 @@ def _append(answer: httpx.Response, part: Path, start: int, size: int, progress:
     with part.open("r+b" if start else "wb") as file:
         file.truncate(start)
         file.seek(start)
-        for chunk in answer.iter_bytes(CHUNK):
+        for chunk in answer.iter_raw():  # as it comes: what a cut connection brought is kept
             file.write(chunk)
-            file.flush()
             progress(file.tell(), size)
 
 
 def _start(answer: httpx.Response, url: str, have: int) -> int:
     """Byte at which the answer begins; `_Broken` where trying again may help, `BackendUnavailable` where not."""
+    if answer.headers.get("Content-Encoding", "identity") != "identity":
+        raise BackendUnavailable(f"{url}: the server sends it compressed, though it was asked not to; use a mirror")
     if answer.status_code == 206:
         found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if found is None or int(found["start"]) != have:

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.assets.download import land, part_of
 from pipeline.errors import BackendUnavailable
 
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, AttributeError, KeyError, TypeError)
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, AttributeError, KeyError, TypeError)
 
 
 def convert(source: Path, outer: str, target: Path) -> None:

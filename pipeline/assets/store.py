@@ -129,10 +129,10 @@ def read_receipt(wanted: Asset) -> Receipt | None:
         tree = json.loads(path.read_text(encoding="utf-8"))
         files = {name: Landed(**landed) for name, landed in tree.pop("files").items()}
         return Receipt(files=files, **tree)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackendUnavailable(f"{path} can't be read ({error}); {remedy(wanted)} writes it anew") from error
+        raise BackendUnavailable(f"{path} can't be read ({error}); remove it, then {remedy(wanted)}") from error
 
 
 def receipt_text(receipt: Receipt) -> str:
