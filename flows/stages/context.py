@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
 from flows.recipe import Recipe
-from pipeline.audio import decode
+from flows.stages.hearing import hear
 from pipeline.phases import phase
 from pipeline.records import files
 from pipeline.records.catalog import CatalogRow
@@ -71,9 +71,9 @@ class Context:
     keys: Mapping[str, str] = field(default_factory=dict)  # stage name -> stage key
 
     def audio(self, track: CatalogRow) -> Audio:
-        """The track decoded at its own sample rate."""
+        """The track decoded at its own sample rate; `FileChangedError` where its file is another one by now."""
         with phase("decode"):
-            return decode(track.uris[0], self.recipe.library.decode)
+            return hear(track, self.recipe.library.decode)
 
     def split(self, track: CatalogRow) -> Split:
         """train, val or test: that of the song's group, else the manifest's word, else the rule of the first build."""

@@ -9,8 +9,10 @@ import hashlib
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,6 +25,7 @@ from pipeline.errors import BadInput
 from pipeline.records import files, parquet
 from pipeline.records.content import Content, client_errors, read_content, stamp
 from pipeline.records.files import DamageError, Place
+from pipeline.records.folder import Folder
 from pipeline.records.library import Source
 
 logger = logging.getLogger(__name__)
@@ -70,10 +73,19 @@ class CatalogRow:
     accompaniment_uri: str
     error: str  # slug; empty if the song can be worked on
     message: str = ""  # for people: what the error is
+    # of `uris`, one each, as of the last visit (content.stamp; empty = can't tell); () = never looked at
+    stamps: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def uri(self) -> str:
         return self.uris[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: a row goes to a worker with every song, and what `dataclass` writes for slots is slow."""
+        return CatalogRow, _cells(self)
+
+
+_cells = attrgetter(*(item.name for item in fields(CatalogRow)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +124,10 @@ class _Index:
         """A track with its present places; one whose every place now holds other bytes keeps them and gets an error."""
         row, ever = self.rows[track_id], self.uris[track_id]
         now = tuple(uri for uri in ever if self.owner[uri] == track_id)
+        if now and now == row.uris:
+            return row
         if now or row.error:
-            return replace(row, uris=now or tuple(ever))
+            return replace(row, uris=now or tuple(ever), stamps=tuple(self.stamps[uri] for uri in now or ever))
         message = f"{ever[0]} now holds other bytes (track {self.owner[ever[0]]}); these are gone"
         return replace(row, uris=tuple(ever), error="replaced", message=message)
 
@@ -126,8 +140,10 @@ class Catalog:
         root: Place,
         probe: Callable[[str], Probe] = probe_header,
         content: Callable[[str], Content] = read_content,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = root / "catalog"
+        self._folder = Folder(self.directory, clock)
         self.probe, self.content = probe, content
         self._cache = _Index()
         self._reading = Lock()  # batches side by side look at one catalog
@@ -172,8 +188,13 @@ class Catalog:
         return list(range(len(self._index().batches)))
 
     def read(self, batch: int) -> list[CatalogRow]:
-        """The tracks of a batch, in the order in which they were added."""
-        index = self._index()
+        """The tracks of a batch, in the order in which they were added.
+
+        Asked for every batch and stage: the folder is listed again only where something in it may have changed.
+        """
+        index = self._index(again=False)
+        if not 0 <= batch < len(index.batches):
+            index = self._index()
         if not 0 <= batch < len(index.batches):
             raise ValueError(f"batch {batch}: the catalog in {self.directory} has {len(index.batches)} batches, from 0")
         return [index.row(track_id) for track_id in index.batches[batch]]
@@ -294,9 +315,14 @@ class Catalog:
         while not files.create(self.directory / f"{stem}-{turn:05d}.parquet", parquet.encode(table)):
             turn += 1
 
-    def _index(self) -> _Index:
-        """The catalog as it is on disk now; only files that came since the last look are read."""
+    def _index(self, again: bool = True) -> _Index:
+        """The catalog as it is on disk now; only files that came since the last look are read.
+
+        `again`: list the folder, whatever its time of change says.
+        """
         with self._reading:
+            if not again and self._folder.still():
+                return self._cache
             found = self._files()
             if found[: len(self._cache.files)] != self._cache.files:
                 self._cache = _Index()
@@ -308,7 +334,7 @@ class Catalog:
     def _files(self) -> tuple[_File, ...]:
         """The catalog's files in the order of their claims; a listing made while another writer adds may lack one."""
         for _ in range(_LISTINGS):
-            versions = {entry.name: entry.version for entry in files.entries(self.directory)}
+            versions = {entry.name: entry.version for entry in self._folder.entries()}
             found = [match for name in versions if (match := _NAME.fullmatch(name))]
             found.sort(key=lambda match: (int(match["number"]), match["kind"], int(match["turn"] or 0)))
             parts = [int(match["number"]) for match in found if match["kind"] == "part"]

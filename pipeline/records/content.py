@@ -102,3 +102,12 @@ def _remote_stamp(uri: str) -> str:
         return ""
     said = [f"{name}={facts[name]}" for name in _CHANGES if facts.get(name)]
     return f"{facts.get('size')}-{'-'.join(said)}" if said else ""  # a size alone can stay while bytes change
+
+
+def still_holds(uri: str, known: str, seen: str, sha256: str) -> bool:
+    """Whether a URI holds the bytes of that hash: by its stamps (`known` of those bytes, `seen` now), for nothing.
+
+    Bytes are hashed only where the stamps differ, as those of a file that was touched or is looked at from another
+    machine do. True where nothing was known.
+    """
+    return not known or seen == known or read_content(uri).sha256 == sha256

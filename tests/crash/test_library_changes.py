@@ -1,12 +1,12 @@
 """A song's file changes or goes between a build that was cut off and the next one: `backline why` tells the story."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_build import Here, Job, build, context_of, samples, write_library
+from tiny_build import Here, Job, SongsFailedError, build, context_of, outcome, samples, write_library
 from typer.testing import CliRunner
 
 from flows.bench.tiny import write_song
@@ -31,6 +31,19 @@ class CutOff(Here):
     def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
         if worker.endswith(self.worker):
             raise KeyboardInterrupt
+        return super().run(worker, context, items, on_row)
+
+
+class Meddling(Here):
+    """Something happens to the library in the middle of the build, before the stage of a worker."""
+
+    def __init__(self, worker: str, meddle: Callable[[], object]) -> None:
+        self.worker, self.meddle = worker, meddle
+
+    def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+        if worker.endswith(self.worker):
+            self.worker = "done"
+            self.meddle()
         return super().run(worker, context, items, on_row)
 
 
@@ -82,6 +95,35 @@ def test_changed_file_is_a_new_song_and_the_old_one_says_so(job: Job) -> None:
     assert "separation" in story
     assert "tokenization" in why(job, str(path))
     assert verify_root(files.place(job.root)) == []
+
+
+def test_file_that_changes_during_a_build_is_not_heard_and_the_next_build_knows_two_songs(job: Job) -> None:
+    path, old = song(job)
+    meddle = Meddling("AnnotationWorker", lambda: write_song(path, np.zeros(320, np.int16), 1, 0))
+    with pytest.raises(SongsFailedError):
+        build(job, meddle)
+    assert status(job, "annotation", old) == ("failed", "FileChangedError")
+    assert "changed after it was catalogued" in why(job, old[:8])
+    build(job)
+    new = song(job)[1]
+    assert new != old
+    assert status(job, "annotation", old) == ("quarantined", "replaced")
+    assert (new in keys(job), old in keys(job)) == (True, False)
+    assert verify_root(files.place(job.root)) == []
+
+
+def test_file_that_changed_during_a_build_and_came_back_is_as_if_nothing_had_happened(job: Job, tmp_path: Path) -> None:
+    path, old = song(job)
+    bytes_before = path.read_bytes()
+    meddle = Meddling("AnnotationWorker", lambda: write_song(path, np.zeros(320, np.int16), 1, 0))
+    with pytest.raises(SongsFailedError):
+        build(job, meddle)
+    path.write_bytes(bytes_before)
+    build(job)
+    undisturbed = Job(str(tmp_path / "undisturbed"), job.library, SETTINGS)
+    build(undisturbed)
+    assert old in keys(job)
+    assert outcome(files.place(job.root)) == outcome(files.place(undisturbed.root))
 
 
 def test_deleted_file_leaves_a_song_that_is_quarantined_where_it_was_missed(job: Job) -> None:
