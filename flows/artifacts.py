@@ -5,10 +5,9 @@ Conventions: none of it is the record, so a server that can't take it is a warni
 
 import logging
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import httpx
 import pyarrow as pa
 from prefect.artifacts import (
     create_image_artifact,
@@ -18,6 +17,7 @@ from prefect.artifacts import (
 )
 from prefect.exceptions import PrefectException
 
+from flows.control import best_effort
 from flows.progress import StageProgress, progress_of, reasons, to_go
 from flows.report import funnel_stage
 from flows.stages.context import Context
@@ -28,6 +28,7 @@ from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 Cells = dict[str, str | int | float]
+RETRIES = 3  # after 2, 4 and 8 s, for a server that is busy with events; ours
 
 
 @contextmanager
@@ -49,17 +50,19 @@ def show_progress_of(context: Context) -> None:
     progress = progress_of(Survey(context).look())
     stages = [funnel_stage(stage.done) for stage in progress.stages]
     told = f"{progress.songs} songs, {progress.audio_seconds / 3600:.1f} hours of audio; {to_go(progress)}"
-    _shown(lambda: create_progress_artifact(100 * progress.share, key="build-progress", description=told))
-    _shown(lambda: create_table_artifact([funnel_line(s) for s in progress.stages], key="funnel", description=FUNNEL))
-    _shown(lambda: create_table_artifact([pace_line(s) for s in progress.stages], key="pace", description=PACE))
-    _shown(lambda: _picture("funnel-chart", funnel_chart(stages), "Songs kept at every stage"))
-    if any(stage.phases for stage in stages):
-        _shown(lambda: _picture("pace-chart", phases_chart(stages), "Seconds a song at every stage, by phase"))
+    with _shown():
+        create_progress_artifact(100 * progress.share, key="build-progress", description=told)
+        create_table_artifact([funnel_line(s) for s in progress.stages], key="funnel", description=FUNNEL)
+        create_table_artifact([pace_line(s) for s in progress.stages], key="pace", description=PACE)
+        _picture("funnel-chart", funnel_chart(stages), "Songs kept at every stage")
+        if any(stage.phases for stage in stages):
+            _picture("pace-chart", phases_chart(stages), "Seconds a song at every stage, by phase")
 
 
 def show_card(text: str) -> None:
     """The data card as a page."""
-    _shown(lambda: create_markdown_artifact(text, key="data-card", description="The data card of this dataset"))
+    with _shown():
+        create_markdown_artifact(text, key="data-card", description="The data card of this dataset")
 
 
 FUNNEL = "Songs at every stage of the build; counted from what is committed, so a resumed build shows all of it"
@@ -100,8 +103,11 @@ def _picture(key: str, svg: str, description: str) -> None:
     create_image_artifact(f"data:image/svg+xml;base64,{picture}", key=key, description=description)
 
 
-def _shown(show: Callable[[], object]) -> None:
+@contextmanager
+def _shown() -> Iterator[None]:
+    """What a server takes; one that is away is asked for the first artifact alone, since none of them is the record."""
     try:
-        show()
-    except (httpx.HTTPError, PrefectException, OSError) as error:
+        with best_effort("artifacts", RETRIES):
+            yield
+    except (PrefectException, OSError) as error:
         logger.warning("Prefect's server did not take an artifact (%s); nothing else is lost", error)

@@ -9,8 +9,8 @@ import os
 import random
 import shutil
 import sys
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +89,20 @@ class Runner:
         return [Moment(place, self.draw.uniform(0.0, 0.1)) for place in places]
 
     def _killed_at(self, moments: Sequence[Moment]) -> None:
-        def kill() -> None:
+        """The main thread kills: Ray starts nodes in no other one, since it sets handlers of signals."""
+        with ThreadPoolExecutor(1) as pool:
+            built = pool.submit(self._build)
             for moment in moments:
                 moment.wait(self.log)
                 self.machines.kill_one()
+            built.result()
 
-        killer = threading.Thread(target=kill)
-        killer.start()
+    def _build(self) -> None:
         with InRay(BuildConfig(workers=2)) as engine:
             try:
                 build(self.job, engine)
             except SongsFailedError:
                 build(self.job, engine)
-        killer.join()
 
     def _begin(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
