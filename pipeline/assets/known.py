@@ -1,99 +1,138 @@
 """Every weight file that Backline can use, and the terms it comes under.
 
 Conventions: names are ours. Licences are those that the publisher states on the day this was written; ``doubt`` says
-where two of its pages contradict each other or none speaks. A hash that is not here is pinned by the first pull.
+where two of its pages contradict each other or none speaks. A hash or size that is not here is pinned by the first
+pull; sizes in GB are those that the publisher's page shows, or the parameters' count.
 """
 
-from pipeline.assets.table import Asset, File, Hub, Web
+from pipeline.assets.embedded import EMBEDDED
+from pipeline.assets.table import Asset, File, Hub, Manual, Web
 
 NC = "CC-BY-NC-4.0"
+_NOT_STATED = "its publisher states no licence for the weights: treated as non-commercial"
+_CLAMP3 = (
+    "weights_clamp3_saas_h_size_768_t_model_FacebookAI_xlm-roberta-base_t_length_128"
+    "_a_size_768_a_layers_12_a_length_128_s_size_768_s_layers_12_p_size_64_p_length_512.pth"
+)
+_QWEN_TEXTS = (
+    "config.json", "generation_config.json", "merges.txt", "preprocessor_config.json", "tokenizer.json",
+    "tokenizer_config.json", "vocab.json", "chat_template.json",
+)  # fmt: skip
+_WHISPER_TEXTS = (
+    "config.json", "generation_config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "normalizer.json", "merges.txt", "vocab.json",
+)  # fmt: skip
 
-_ALL = (
-    Asset(
-        "muq",
-        "MuQ large, Million Song iteration",
-        Hub("OpenMuQ/MuQ-large-msd-iter"),
-        (File("model.safetensors"), File("config.json", format="other")),
-        NC,
-        commercial=False,
-        about="https://huggingface.co/OpenMuQ/MuQ-large-msd-iter",
-        approximate_gb=1.33,
+
+def _texts(*names: str) -> tuple[File, ...]:
+    return tuple(File(name, format="other") for name in names)
+
+
+def _hub(
+    name: str, what: str, repo: str, files: tuple[File, ...], licence: str, gb: float, doubt: str = "", nc: bool = False
+) -> Asset:
+    about = f"https://huggingface.co/{repo}"
+    return Asset(name, what, Hub(repo), files, licence, not nc, about, doubt, gb)
+
+
+def _demucs(model: str, repo: str, *signatures: str) -> Asset:
+    """As demucs 4.1 publishes them: MIT, 84 MB each, safetensors."""
+    files = (*_texts(f"{model}.yaml"), *(File(f"{signature}.safetensors") for signature in signatures))
+    doubt = "its authors say MIT; it learnt from MUSDB18-HQ, which is for academic use, and from 800 further songs"
+    return _hub(f"demucs-{model}", f"Demucs {model}", repo, files, "MIT", 0.084 * len(signatures), doubt)
+
+
+_PUBLISHED = (
+    _hub(
+        "muq", "MuQ large, Million Song iteration", "OpenMuQ/MuQ-large-msd-iter",
+        (File("model.safetensors"), *_texts("config.json")), NC, 1.33, nc=True,
     ),
     Asset(
-        "songeval",
-        "SongEval's head of five scores",
+        "songeval", "SongEval's head of five scores",
         Web("https://raw.githubusercontent.com/ASLP-lab/SongEval/f8113118221285eabcbc2882093b0956b9661446/ckpt"),
         (File("model.safetensors", git="b25155b89115f2f36bcf367c6f3446ae7d6214cb"),),
-        "CC-BY-NC-SA-4.0",
-        commercial=False,
-        about="https://github.com/ASLP-lab/SongEval",
+        "CC-BY-NC-SA-4.0", commercial=False, about="https://github.com/ASLP-lab/SongEval",
         doubt="its LICENSE file says Apache-2.0, its README CC BY-NC-SA 4.0: treated as non-commercial",
+        approximate_gb=0.10,  # 25.2 million float32: four attentions of 1024, two layers of 4096, one of 5
     ),
-    Asset(
-        "mucodec",
-        "MuCodec: quantiser and flow-matching decoder",
-        Hub("yaoxunxu/mucodec"),
-        (File("ckpt/mucodec.pt", format="pickle"),),
-        NC,
-        commercial=False,
-        about="https://huggingface.co/yaoxunxu/mucodec",
+    _hub(
+        "mucodec", "MuCodec: quantiser and flow-matching decoder", "yaoxunxu/mucodec",
+        (File("ckpt/mucodec.pt", format="pickle"),), NC, 0.0, nc=True,
     ),
-    Asset(
-        "mucodec-muq",
-        "MuCodec's own MuQ",
-        Hub("yaoxunxu/mucodec"),
-        (File("muq_dev/muq.pt", format="pickle", outer="model"),),
-        NC,
-        commercial=False,
-        about="https://huggingface.co/yaoxunxu/mucodec",
+    _hub(
+        "mucodec-muq", "MuCodec's own MuQ", "yaoxunxu/mucodec",
+        (File("muq_dev/muq.pt", format="pickle", outer="model"),), NC, 0.0, nc=True,
     ),
-    Asset(
-        "mucodec-vae",
-        "AudioLDM 48 kHz: VAE and HiFi-GAN that MuCodec decodes with",
-        Hub("yaoxunxu/mucodec"),
-        (File("tools/audioldm_48k.pth", format="pickle", outer="state_dict"),),
-        "CC-BY-NC-SA-4.0",
-        commercial=False,
-        about="https://huggingface.co/haoheliu/audioldm_48k",
-        doubt="AudioLDM's repository states this licence; MuCodec's copy states none of its own",
+    _hub(
+        "mucodec-vae", "AudioLDM 48 kHz: VAE and HiFi-GAN that MuCodec decodes with", "yaoxunxu/mucodec",
+        (File("tools/audioldm_48k.pth", format="pickle", outer="state_dict"),), NC, 0.0, nc=True,
+        doubt="the licence is that of its first publisher, haoheliu/audioldm_48k",
     ),
-    Asset(
-        "clamp3",
-        "CLaMP 3: text and audio towers",
-        Hub("sander-wood/clamp3"),
+    _hub(
+        "songformer", "SongFormer", "ASLP-lab/SongFormer",
+        (File("SongFormer.safetensors", md5="5a24800e12ab357744f8b47e523ba3e6"),), "CC-BY-4.0", 0.0,
+    ),
+    _hub(
+        "musicfm", "MusicFM, Million Song", "minzwon/MusicFM",
         (
-            File(
-                "weights_clamp3_saas_h_size_768_t_model_FacebookAI_xlm-roberta-base_t_length_128_a_size_768_a_layers_12"
-                "_a_length_128_s_size_768_s_layers_12_p_size_64_p_length_512.pth",
-                format="pickle",
-                outer="model",
-            ),
+            File("pretrained_msd.pt", md5="df930aceac8209818556c4a656a0714c", format="pickle", outer="state_dict"),
+            File("msd_stats.json", md5="75ab2e47b093e07378f7f703bdb82c14", format="other"),
         ),
-        "MIT",
-        commercial=True,
-        about="https://huggingface.co/sander-wood/clamp3",
-        doubt="the weights' page states MIT; they were trained on MERT's non-commercial vectors",
-        approximate_gb=2.2,
+        "MIT", 1.32,
+    ),
+    _hub(
+        "clamp3", "CLaMP3, audio variant (SAAS)", "sander-wood/clamp3",
+        (File(_CLAMP3, format="pickle", outer="model"),), "MIT", 0.0,
+    ),
+    _hub(
+        "mert-95m", "MERT-v1-95M", "m-a-p/MERT-v1-95M",
+        (File("pytorch_model.bin", format="pickle"), *_texts("config.json", "preprocessor_config.json")), NC, 0.38,
+        nc=True,
+    ),
+    _hub(
+        "xlm-roberta-tokenizer", "XLM-RoBERTa's tokenizer", "FacebookAI/xlm-roberta-base",
+        _texts("tokenizer.json", "tokenizer_config.json", "sentencepiece.bpe.model", "config.json"), "MIT", 0.014,
+    ),
+    _demucs("htdemucs", "adefossez/HTDemucs", "955717e8"),
+    _demucs("htdemucs_ft", "adefossez/HTDemucs-ft", "f7e0c4bc", "d12395a8", "92cfc3b6", "04573f0d"),
+    Asset(
+        "roformer", "BS-RoFormer (viperx, epoch 317)",
+        Web("https://github.com/TRvlvr/model_repo/releases/download/all_public_uvr_models"),
+        (File("model_bs_roformer_ep_317_sdr_12.9755.ckpt", format="other"),),
+        "not stated", commercial=False, about="https://github.com/nomadkaraoke/python-audio-separator",
+        doubt=_NOT_STATED, approximate_gb=0.64,
     ),
     Asset(
-        "mert-95m",
-        "MERT-v1-95M, what CLaMP 3 hears with",
-        Hub("m-a-p/MERT-v1-95M"),
-        (File("pytorch_model.bin", format="pickle"),),
-        NC,
-        commercial=False,
-        about="https://huggingface.co/m-a-p/MERT-v1-95M",
-        approximate_gb=0.38,
+        "bsrnn", "BandSplitRNN, vocals (amanteur)",
+        Manual("fetch the vocals checkpoint that its README links to on Google Drive and name it vocals.pt"),
+        (File("vocals.pt", format="pickle", outer="state_dict"),),
+        "not stated", commercial=False, about="https://github.com/amanteur/BandSplitRNN-PyTorch", doubt=_NOT_STATED,
+    ),
+    _hub(
+        "qwen2-audio", "Qwen2-Audio 7B Instruct", "Qwen/Qwen2-Audio-7B-Instruct",
+        (
+            *(File(f"model-{n:05d}-of-00005.safetensors") for n in range(1, 6)),
+            *_texts("model.safetensors.index.json", *_QWEN_TEXTS),
+        ),
+        "Apache-2.0", 16.8,
+    ),
+    _hub(
+        "qwen3-asr", "Qwen3-ASR 1.7B, in transformers' layout", "Qwen/Qwen3-ASR-1.7B-hf",
+        (
+            File("model.safetensors"),
+            *_texts("config.json", "generation_config.json", "processor_config.json", "tokenizer.json"),
+            *_texts("tokenizer_config.json", "chat_template.jinja"),
+        ),
+        "Apache-2.0", 4.7,
+    ),
+    _hub(
+        "whisper", "Whisper large v3 turbo", "openai/whisper-large-v3-turbo",
+        (File("model.safetensors"), *_texts(*_WHISPER_TEXTS)), "MIT", 1.62,
     ),
     Asset(
-        "xlm-roberta-tokenizer",
-        "XLM-RoBERTa's tokenizer, for CLaMP 3's texts",
-        Hub("FacebookAI/xlm-roberta-base"),
-        (File("tokenizer.json", format="other"),),
-        "MIT",
-        commercial=True,
-        about="https://huggingface.co/FacebookAI/xlm-roberta-base",
-        approximate_gb=0.01,
+        "lada-band", "The authors' LaDA-Band, 1B", Hub("sDuoluoluos/LaDA-Band", gated=True),
+        (File("lada_band_lm1B_total3B.ckpt", format="pickle", outer="state_dict"),),
+        "not stated", commercial=False, about="https://huggingface.co/sDuoluoluos/LaDA-Band", doubt=_NOT_STATED,
     ),
-)
-ASSETS = {asset.name: asset for asset in _ALL}
+)  # fmt: skip
+ASSETS: dict[str, Asset] = {asset.name: asset for asset in (*_PUBLISHED, *EMBEDDED)}
