@@ -16,6 +16,7 @@ from flows.fan_out import fan_out
 from flows.form import order
 from flows.funnel import failure_rate, funnel
 from flows.grouping import STAGE as FINGERPRINT
+from flows.leaving import run_ends
 from flows.shards import ShardedBatch
 from flows.stages.context import Context
 from flows.status import note_build
@@ -58,11 +59,12 @@ class BuildResult:
 @flow(name="build-dataset", persist_result=False, validate_parameters=True)
 def build_dataset(build: BuildParameters) -> BuildResult:
     """Songs -> gated, separated, annotated, tokenized shards. Skips whatever the ledger says is committed."""
-    show_our_logs()
-    context = open_build(build)
-    note_build(context)
-    with progress_shown(context):
-        return build_all(context, build)
+    with run_ends():
+        show_our_logs()
+        context = open_build(build)
+        note_build(context)
+        with progress_shown(context):
+            return build_all(context, build)
 
 
 def build_all(context: Context, build: BuildParameters) -> BuildResult:

@@ -12,6 +12,7 @@ from flows.control import best_effort
 from flows.engine.engine import open_engine
 from flows.environment import show_our_logs
 from flows.form import order
+from flows.leaving import run_ends
 from flows.shards import config_hash
 from flows.stages.context import Context
 from flows.tasks import Scope, write_shards
@@ -56,6 +57,12 @@ class PartitionResult:
 @flow(name="build-partition", persist_result=False, validate_parameters=True)
 def build_partition(part: PartitionParameters) -> PartitionResult:
     """Stages and shards of batches that are catalogued. Skips what is committed; publishes nothing."""
+    with run_ends():
+        return work_on(part)
+
+
+def work_on(part: PartitionParameters) -> PartitionResult:
+    """What the flow does."""
     show_our_logs()
     context = open_build(part)
     check(context, part)

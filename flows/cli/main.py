@@ -23,6 +23,7 @@ from flows.cli import (
 )
 from flows.cli.console import err
 from flows.environment import prepare
+from flows.leaving import COMMAND_SECONDS, end_within
 from pipeline.errors import PipelineError
 
 commands = typer.Typer(
@@ -49,9 +50,15 @@ def app() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(name)s: %(message)s")
     for noisy in ("aiobotocore", "httpx", "matplotlib", "numba", "prefect", "websockets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    status = 1
     try:
         commands()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
     except (PipelineError, ValueError, FileNotFoundError) as error:
         err.print(f"[bold red]backline:[/] {escape(str(error))}", highlight=False)
         logging.getLogger(__name__).debug("details", exc_info=True)
         sys.exit(1)
+    finally:
+        end_within(COMMAND_SECONDS, status)
