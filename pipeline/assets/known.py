@@ -57,15 +57,38 @@ _PUBLISHED = (
     ),
     _hub(
         "mucodec", "MuCodec: quantiser and flow-matching decoder", "yaoxunxu/mucodec",
-        (File("ckpt/mucodec.pt", format="pickle"),), NC, 0.0, nc=True,
+        (
+            File(
+                "ckpt/mucodec.pt",
+                4_291_866_472,
+                "52ad6c046d2c67246899ea5b45cc91680b417ceab37ca150993c5f00d73b2f6e",
+                format="pickle",
+            ),
+        ), NC, 0.0, nc=True,
     ),
     _hub(
         "mucodec-muq", "MuCodec's own MuQ", "yaoxunxu/mucodec",
-        (File("muq_dev/muq.pt", format="pickle", outer="model"),), NC, 0.0, nc=True,
+        (
+            File(
+                "muq_dev/muq.pt",
+                1_319_797_418,
+                "324f7c944607c4c3d199aa9bf404bda8b9883c545cf5dd18a2e775c6089fefe3",
+                format="pickle",
+                outer="model",
+            ),
+        ), NC, 0.0, nc=True,
     ),
     _hub(
         "mucodec-vae", "AudioLDM 48 kHz: VAE and HiFi-GAN that MuCodec decodes with", "yaoxunxu/mucodec",
-        (File("tools/audioldm_48k.pth", format="pickle", outer="state_dict"),), NC, 0.0, nc=True,
+        (
+            File(
+                "tools/audioldm_48k.pth",
+                5_359_712_103,
+                "3f7beb1cfa40ff6ebd1e8925088ca626ec831225899d85493da0b646548f510c",
+                format="pickle",
+                outer="state_dict",
+            ),
+        ), NC, 0.0, nc=True,
         doubt="the licence is that of its first publisher, haoheliu/audioldm_48k",
     ),
     _hub(
