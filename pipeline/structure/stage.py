@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pipeline.assets.needs import Needs
 from pipeline.backends import load_backend
 from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
@@ -22,9 +23,10 @@ SHIPPED = Path(__file__).parent / "weights" / "tcn.safetensors"
 
 
 class StructureConfig(Config):
-    backend: Literal["tcn"] = "tcn"  # "songformer" arrives with its port
+    backend: Literal["tcn", "songformer"] = "tcn"  # SongFormer names the sections alone: the rest stays tcn's
     metres: tuple[int, ...] = (3, 4)  # beats a bar that are tried, one for the whole song; ours
-    weights: str = ""  # path of a safetensors file; empty = the one shipped in the package
+    weights: str = ""  # of tcn: path of a safetensors file; empty = the one shipped in the package
+    device: Literal["cpu", "cuda"] = "cpu"  # of SongFormer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,15 @@ class Extractor(Protocol):
         """Analyse one song of any rate; `vocal_active` (where someone sings) helps the labels, None = not known."""
 
 
-BACKENDS = {"tcn": "pipeline.structure.tcn:build"}
+BACKENDS = {"tcn": "pipeline.structure.tcn:build", "songformer": "pipeline.structure.songformer.backend:build"}
+SONGFORMER_ASSETS = ("songformer", "musicfm", "muq")
+
+
+def needs(config: StructureConfig) -> Needs:
+    """What the chosen backend asks of a machine; two listeners of 0.32 e9 parameters hear 420 s at once."""
+    if config.backend == "tcn":
+        return Needs()
+    return Needs(SONGFORMER_ASSETS, gpu_memory_gb=12.0, memory_gb=12.0, batch_seconds=420.0)  # ours: an estimate
 
 
 def build(config: StructureConfig) -> Extractor:
@@ -64,7 +74,7 @@ def weights_path(config: StructureConfig) -> Path:
 
 
 def weights_sha256(config: StructureConfig) -> str:
-    """Hash of the weights that `build` would load, without loading them; `BackendUnavailable` if they are missing."""
+    """Hash of tcn's weights that `build` would load, without loading them; `BackendUnavailable` if they are missing."""
     path = weights_path(config)
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
