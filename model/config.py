@@ -26,6 +26,9 @@ NamedSchedule = Annotated[str, Field(pattern=r"^(cosine|linear|sqrt|square|cubic
 Corruption = Literal["bernoulli", "exact", "spans"]
 """How frames are masked in training; see `model.masking`."""
 
+Kind = Literal["mask", "autoregressive", "flow"]
+"""What the backbone predicts: masked codes (the paper), the next code, or the velocity of continuous latents."""
+
 
 SHAPES: dict[str, dict[str, int | float]] = {  # what `model: {shape: ...}` in a recipe stands for
     "tiny": {  # ours: minutes on two CPU cores, embedded conditioner
@@ -63,6 +66,16 @@ class ModelConfig(Config):
     prefix_slots: int = Field(default=2, ge=1)  # P: text, reference audio (paper 5.2)
     null: Literal["zero", "learned"] = "zero"  # vector of a dropped slot, before the projection; released code: zero
     init_std: float = Field(default=0.02, gt=0)  # normal, of linear and embedding weights (Llama)
+    kind: Kind = "mask"  # the others: ablations of the paper's table 3
+    layout: Literal["dual", "prefix"] = "dual"  # tracks side by side (paper 4.1), or the vocal before the accompaniment
+    # of `layout: prefix`: one count through both tracks, or the same position for what sounds at the same time; ours,
+    # the paper does not say
+    positions: Literal["concat", "aligned"] = "concat"
+    # codes of the vocal that an autoregressive `dual` hears ahead (the song's first ones it then never hears); ours
+    lookahead: int = Field(default=0, ge=0)
+    embeddings: Literal["random", "codebook"] = "random"  # codebook: the codec's centroids, see model.codebook
+    latent_width: int = Field(default=128, ge=1)  # of `kind: flow`; the embedded codec's latents have 128
+    pack: bool = False  # songs of unequal length end to end instead of padded: no work for pads, the same answers
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +93,22 @@ class ModelConfig(Config):
             raise ValueError(f"heads {self.heads} must be a multiple of kv_heads {self.kv_heads}")
         if self.width % 2 or self.head_dim % 2:
             raise ValueError(f"width {self.width} and head_dim {self.head_dim} must be even")
+        return self
+
+    @model_validator(mode="after")
+    def _combines(self) -> Self:
+        wrong = {
+            "model.positions aligned needs model.layout prefix": self.positions == "aligned" and self.layout == "dual",
+            "model.lookahead needs model.kind autoregressive and model.layout dual": self.lookahead > 0
+            and (self.kind != "autoregressive" or self.layout != "dual"),
+            "model.pack of an autoregressive network needs model.layout dual": self.pack
+            and self.kind == "autoregressive"
+            and self.layout == "prefix",
+            "model.kind flow has no codes to embed: set model.embeddings to random": self.kind == "flow"
+            and self.embeddings == "codebook",
+        }
+        if found := [rule for rule, broken in wrong.items() if broken]:
+            raise ValueError("; ".join(found))
         return self
 
 
@@ -152,7 +181,10 @@ STAGE2 = StageConfig(name="stage2", split="train-stage2", crop_tokens=4096, step
 
 
 class TrainingConfig(Config):
-    """The loop around the objective."""
+    """The loop around the objective.
+
+    `until` names the last stage that is trained; what is kept are the stages.
+    """
 
     stages: tuple[StageConfig, ...] = Field(default=(STAGE1, STAGE2), min_length=1)
     objective: ObjectiveConfig = ObjectiveConfig()
@@ -174,6 +206,18 @@ class TrainingConfig(Config):
     validate_samples: int = Field(default=8, ge=0)  # songs of `val`; 0 = none
     validate_draws: int = Field(default=4, ge=1)  # masks a song, of the exact estimator
 
+    @model_validator(mode="before")
+    @classmethod
+    def _cut(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or "until" not in given:
+            return given
+        stages = tuple(StageConfig.model_validate(stage) for stage in given.get("stages", (STAGE1, STAGE2)))
+        names = [stage.name for stage in stages]
+        if given["until"] not in names:
+            raise ValueError(f"training.until names no stage: got {given['until']!r}, there are {', '.join(names)}")
+        own = {name: value for name, value in given.items() if name != "until"}
+        return {**own, "stages": stages[: names.index(given["until"]) + 1]}
+
 
 class SamplerConfig(Config):
     """How an accompaniment is drawn from the mask predictor (paper 4.3, 5.2)."""
@@ -192,6 +236,7 @@ class SamplerConfig(Config):
     long: Literal["whole", "windowed"] = "whole"  # songs longer than window_tokens; released code: whole
     window_tokens: int = Field(default=4096, ge=2)  # 163.84 s, stage 2's crop (paper 5.2)
     overlap_tokens: int = Field(default=1024, ge=1)  # kept fixed from the window before; ours
+    solver: Literal["euler", "heun"] = "heun"  # of `model.kind: flow`, which knows no filter; ours
     seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
@@ -214,3 +259,28 @@ class TrainRun(Config):
     codec: CodecConfig = CodecConfig()
     conditioning: ConditioningConfig = ConditioningConfig()
     loudness: LoudnessConfig = LoudnessConfig()  # the build's; a vocal and a reference are heard under it
+
+    @model_validator(mode="after")
+    def _combines(self) -> Self:
+        kind, objective = self.model.kind, self.training.objective
+        wrong = {
+            "model.pack gives every batch another length, which training.compile would compile anew: set one of them "
+            "to false": self.model.pack and self.training.compile,
+        }
+        if kind != "mask":
+            wrong |= {
+                f"model.kind {kind} learns from every frame: set training.objective.mask_schedule to [1.0] and "
+                f"corruption to bernoulli, got {objective.mask_schedule} and {objective.corruption}": (
+                    objective.mask_schedule != (1.0,) or objective.corruption != "bernoulli"
+                ),
+                f"model.kind {kind} masks nothing whose replacement could be told: set training.objective.rtd.weight "
+                f"to 0, got {objective.rtd.weight}": objective.rtd.weight > 0,
+                "model.kind flow predicts no code whose label could be smoothed: set "
+                f"training.objective.label_smoothing to 0, got {objective.label_smoothing}": (
+                    kind == "flow" and objective.label_smoothing > 0
+                ),
+                f"model.kind {kind} plays songs whole: set sampler.long to whole": self.sampler.long == "windowed",
+            }
+        if found := [rule for rule, broken in wrong.items() if broken]:
+            raise ValueError("; ".join(found))
+        return self

@@ -1,21 +1,20 @@
-"""The mask predictor: a bidirectional Llama over two tracks side by side (paper 4.1).
+"""The mask predictor: a bidirectional Llama over two tracks (paper 4.1).
 
 Own code, parameter names of Hugging Face `LlamaModel` under `lm.` and of the authors' released checkpoint elsewhere.
 
-Shape suffixes: `B` batch, `T` frames, `P` prefix slots, `L` = P + T, `D` width, `W` prefix vector, `H` heads, `K`
-key-value heads, `E` head width, `M` masked frames of the batch in row-major order, `V` codes. Token ids are int64.
+Shape suffixes: `B` batch, `T` frames, `P` prefix slots, `D` width, `W` prefix vector, `M` masked frames of the batch in
+row-major order, `V` codes. Token ids are int64.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import CODES, PAD, VOCAL_PAD, ModelConfig
-
-ROPE_FACTOR, ROPE_LOW, ROPE_HIGH, ROPE_ORIGINAL = 32.0, 1.0, 4.0, 8192  # Llama 3.2's `rope_scaling` of type llama3
+from model.config import CODES, MASK, PAD, VOCAL_PAD, ModelConfig
+from model.head import CodeHead, Scored, Target
+from model.layout import Tracks, accompaniment_rows, lay_out
+from model.llama import LlamaStack
 
 
 class Prediction(NamedTuple):
@@ -23,141 +22,16 @@ class Prediction(NamedTuple):
 
     logits_MV: Tensor | None  # float32, of the frames asked for
     rtd_BT: Tensor | None  # float32 logits of the discriminator
+    scored: Scored | None = None  # in place of the logits where there was a target
 
 
-def rope_frequencies(config: ModelConfig, device: torch.device) -> Tensor:
-    """Radians a position `[E / 2]`, float32 whatever the model's dtype: bfloat16 positions would repeat beyond 256."""
-    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
-    frequency = 1.0 / (config.rope_theta**exponent)
-    if not config.rope_scaling:
-        return frequency
-    wavelength = 2 * math.pi / frequency
-    smooth = (ROPE_ORIGINAL / wavelength - ROPE_LOW) / (ROPE_HIGH - ROPE_LOW)
-    blended = (1 - smooth) * frequency / ROPE_FACTOR + smooth * frequency
-    slow, fast = wavelength > ROPE_ORIGINAL / ROPE_LOW, wavelength < ROPE_ORIGINAL / ROPE_HIGH
-    return torch.where(slow, frequency / ROPE_FACTOR, torch.where(fast, frequency, blended))
+class Conditioned(nn.Module):
+    """A backbone `lm` behind prefix slots: what networks of codes and of latents share."""
 
-
-def rope_tables(config: ModelConfig, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosines and sines `[L, E]` of positions 0..L-1 (the prefix counts), in the dtype and on the device of `like`."""
-    position = torch.arange(length, dtype=torch.float32, device=like.device)
-    angle = torch.outer(position, rope_frequencies(config, like.device)).repeat(1, 2)
-    return angle.cos().to(like.dtype), angle.sin().to(like.dtype)
-
-
-def rotate(x_BHLE: Tensor, cos_LE: Tensor, sin_LE: Tensor) -> Tensor:
-    """Rotary position, rotate-half convention (Llama as Hugging Face stores it)."""
-    first, second = x_BHLE.chunk(2, dim=-1)
-    return x_BHLE * cos_LE + torch.cat((-second, first), dim=-1) * sin_LE
-
-
-class RmsNorm(nn.Module):
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        high = x if x.dtype == torch.float64 else x.float()
-        return self.weight * (high * torch.rsqrt(high.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
-
-
-class Attention(nn.Module):
-    """Grouped-query attention of every frame to every valid frame: never causal."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        keys = config.kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.width, config.heads * config.head_dim, bias=False)
-        self.k_proj = nn.Linear(config.width, keys, bias=False)
-        self.v_proj = nn.Linear(config.width, keys, bias=False)
-        self.o_proj = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
-
-    def forward(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], allow_B11L: Tensor | None) -> Tensor:
-        c = self.config
-        B, L, _ = x_BLD.shape
-        q_BHLE = rotate(self.q_proj(x_BLD).view(B, L, c.heads, c.head_dim).transpose(1, 2), *rope)
-        k_BKLE = rotate(self.k_proj(x_BLD).view(B, L, c.kv_heads, c.head_dim).transpose(1, 2), *rope)
-        v_BKLE = self.v_proj(x_BLD).view(B, L, c.kv_heads, c.head_dim).transpose(1, 2)
-        y_BHLE = F.scaled_dot_product_attention(
-            q_BHLE,
-            self._spread(k_BKLE),
-            self._spread(v_BKLE),
-            attn_mask=allow_B11L,
-            dropout_p=c.attention_dropout if self.training else 0.0,
-            is_causal=False,
-        )
-        out_BLD: Tensor = self.o_proj(y_BHLE.transpose(1, 2).reshape(B, L, c.heads * c.head_dim))
-        return out_BLD
-
-    def _spread(self, x_BKLE: Tensor) -> Tensor:
-        """Each key-value head, repeated for the query heads that share it."""
-        return x_BKLE.repeat_interleave(self.config.heads // self.config.kv_heads, dim=1)
-
-
-class SwiGlu(nn.Module):
-    def __init__(self, width: int, ffn: int) -> None:
-        super().__init__()
-        self.gate_proj = nn.Linear(width, ffn, bias=False)
-        self.up_proj = nn.Linear(width, ffn, bias=False)
-        self.down_proj = nn.Linear(ffn, width, bias=False)
-
-    def forward(self, x_BLD: Tensor) -> Tensor:
-        out_BLD: Tensor = self.down_proj(F.silu(self.gate_proj(x_BLD)) * self.up_proj(x_BLD))
-        return out_BLD
-
-
-class Layer(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.self_attn = Attention(config)
-        self.mlp = SwiGlu(config.width, config.ffn)
-        self.input_layernorm = RmsNorm(config.width, config.rms_eps)
-        self.post_attention_layernorm = RmsNorm(config.width, config.rms_eps)
-
-    def forward(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], allow_B11L: Tensor | None) -> Tensor:
-        x_BLD = x_BLD + self.self_attn(self.input_layernorm(x_BLD), rope, allow_B11L)
-        out_BLD: Tensor = x_BLD + self.mlp(self.post_attention_layernorm(x_BLD))
-        return out_BLD
-
-
-class LlamaStack(nn.Module):
-    """Llama's decoder layers and final norm, without its causal mask and its token embedding."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
-        self.norm = RmsNorm(config.width, config.rms_eps)
-
-    def forward(self, x_BLD: Tensor, allow_BL: Tensor | None = None) -> Tensor:
-        """Final hidden states; `allow_BL` is False at frames that nobody may attend to, None when there are none."""
-        rope = rope_tables(self.config, x_BLD.shape[1], x_BLD)
-        allow_B11L = None if allow_BL is None else allow_BL[:, None, None, :]
-        for layer in self.layers:
-            x_BLD = layer(x_BLD, rope, allow_B11L)
-        out_BLD: Tensor = self.norm(x_BLD)
-        return out_BLD
-
-
-class MaskPredictor(nn.Module):
-    """Vocal codes, partly masked accompaniment codes and prefix vectors in; logits of the masked codes out."""
-
-    def __init__(self, config: ModelConfig, rtd: bool) -> None:
-        super().__init__()
-        self.config = config
-        self.lm = LlamaStack(config)
-        self.voc_embed = nn.Embedding(VOCAL_PAD + 1, config.width // 2)
-        self.acc_embed = nn.Embedding(PAD + 1, config.width // 2)
-        self.clamp_proj = nn.Linear(config.prefix_width, config.width)
-        self.to_logits = nn.Linear(
-            config.width, CODES, bias=False
-        )  # as wide as the codes: MASK and PAD can't be predicted
-        self.rtd_head = nn.Linear(config.width, 1) if rtd else None
-        learned = config.null == "learned"
-        self.null_prefix = nn.Parameter(torch.zeros(config.prefix_slots, config.prefix_width)) if learned else None
-        self.reset_parameters()
+    config: ModelConfig
+    lm: LlamaStack
+    clamp_proj: nn.Linear
+    null_prefix: nn.Parameter | None
 
     def reset_parameters(self) -> None:
         """Llama's initialisation: normal weights, zero biases, unit norms; a learned null starts at zero."""
@@ -166,6 +40,49 @@ class MaskPredictor(nn.Module):
                 nn.init.normal_(module.weight, std=self.config.init_std)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+    def prefix_rows(self, prefix_BPW: Tensor, dropped_BP: Tensor | None) -> Tensor:
+        """Projected prefix `[B, P, D]`; a dropped slot stays, its vector zero (or learned) *before* the projection, as
+        released. `ValueError` for a prefix of another shape."""
+        if prefix_BPW.shape[1:] != (self.config.prefix_slots, self.config.prefix_width):
+            wanted = f"[B, {self.config.prefix_slots}, {self.config.prefix_width}]"
+            raise ValueError(f"prefix must be {wanted}, got {list(prefix_BPW.shape)}")
+        prefix_BPW = prefix_BPW.to(self.clamp_proj.weight.dtype)
+        if dropped_BP is not None:
+            null_PW = prefix_BPW.new_zeros(()) if self.null_prefix is None else self.null_prefix
+            prefix_BPW = torch.where(dropped_BP[:, :, None], null_PW, prefix_BPW)
+        projected_BPD: Tensor = self.clamp_proj(prefix_BPW)
+        return projected_BPD
+
+    def run(self, tracks: Tracks, valid_BT: Tensor | None) -> Tensor:
+        """Final hidden states `[B, T, D]` of the accompaniment's frames."""
+        some_pad = valid_BT is not None and not bool(valid_BT.all())
+        laid = lay_out(self.config, tracks, valid_BT if some_pad else None)
+        return accompaniment_rows(self.lm(laid.x, laid.reach, laid.position), laid)
+
+
+class MaskPredictor(Conditioned):
+    """Vocal codes, partly masked accompaniment codes and prefix vectors in; logits of the masked codes out.
+
+    Of `kind: autoregressive` it takes the true codes, shows each frame only those before it, and gives logits of the
+    frame itself: everything around it stays the same.
+    """
+
+    def __init__(self, config: ModelConfig, rtd: bool) -> None:
+        super().__init__()
+        if config.kind == "flow" or (rtd and config.kind != "mask"):
+            raise ValueError(f"no {'discriminator' if rtd else 'network of codes'} for model.kind {config.kind}")
+        self.config = config
+        self.lm = LlamaStack(config)
+        track = config.width // 2 if config.layout == "dual" else config.width
+        self.voc_embed = nn.Embedding(VOCAL_PAD + 1, track)
+        self.acc_embed = nn.Embedding(PAD + 1, track)
+        self.clamp_proj = nn.Linear(config.prefix_width, config.width)
+        self.to_logits = CodeHead(config.width, CODES)  # as wide as the codes: MASK and PAD can't be predicted
+        self.rtd_head = nn.Linear(config.width, 1) if rtd else None
+        learned = config.null == "learned"
+        self.null_prefix = nn.Parameter(torch.zeros(config.prefix_slots, config.prefix_width)) if learned else None
+        self.reset_parameters()
 
     def forward(
         self,
@@ -177,8 +94,9 @@ class MaskPredictor(nn.Module):
         masked_BT: Tensor | None = None,
         judge: bool = False,
         detach: bool = False,
+        target: Target | None = None,
     ) -> Prediction:
-        """One pass: logits at `masked_BT` if given, discriminator logits if `judge`.
+        """One pass: logits at `masked_BT` if given, or their loss if a `target` is; discriminator logits if `judge`.
 
         `detach` keeps the discriminator's gradient from the backbone (`rtd.mode: head_only`). All training goes through
         this method, because DistributedDataParallel sees nothing else.
@@ -187,10 +105,12 @@ class MaskPredictor(nn.Module):
             raise ValueError("detach would cut the masked logits' gradient too: ask for them in a pass of their own")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
             hidden_BTD = self.hidden(vocal_BT, accompaniment_BT, prefix_BPW, valid_BT, dropped_BP)
-        return Prediction(
-            None if masked_BT is None else self.logits(hidden_BTD[masked_BT]),
-            self.rtd_logits(hidden_BTD) if judge else None,
-        )
+        judged_BT = self.rtd_logits(hidden_BTD) if judge else None
+        if masked_BT is None:
+            return Prediction(None, judged_BT)
+        if target is not None:
+            return Prediction(None, judged_BT, self.to_logits(hidden_BTD[masked_BT], target))
+        return Prediction(self.logits(hidden_BTD[masked_BT]), judged_BT)
 
     def hidden(
         self,
@@ -205,26 +125,10 @@ class MaskPredictor(nn.Module):
         `valid_BT` is False beyond the end of a song: such frames are no attention keys, and their own states mean
         nothing. `dropped_BP` is True where a condition is absent.
         """
-        prefix_BPD = self._prefix(prefix_BPW, dropped_BP)
-        tracks_BTD = torch.cat((self.voc_embed(vocal_BT), self.acc_embed(accompaniment_BT)), dim=-1)
-        allow_BL = None
-        if valid_BT is not None and not bool(valid_BT.all()):
-            allow_BL = torch.cat((valid_BT.new_ones(prefix_BPD.shape[:2]), valid_BT), dim=1)
-        hidden_BLD = self.lm(torch.cat((prefix_BPD, tracks_BTD), dim=1), allow_BL)
-        stripped_BTD: Tensor = hidden_BLD[:, prefix_BPD.shape[1] :]
-        return stripped_BTD
-
-    def _prefix(self, prefix_BPW: Tensor, dropped_BP: Tensor | None) -> Tensor:
-        """Projected prefix; a dropped slot stays, its vector zero (or learned) *before* the projection, as released."""
-        if prefix_BPW.shape[1:] != (self.config.prefix_slots, self.config.prefix_width):
-            wanted = f"[B, {self.config.prefix_slots}, {self.config.prefix_width}]"
-            raise ValueError(f"prefix must be {wanted}, got {list(prefix_BPW.shape)}")
-        prefix_BPW = prefix_BPW.to(self.clamp_proj.weight.dtype)
-        if dropped_BP is not None:
-            null_PW = prefix_BPW.new_zeros(()) if self.null_prefix is None else self.null_prefix
-            prefix_BPW = torch.where(dropped_BP[:, :, None], null_PW, prefix_BPW)
-        projected_BPD: Tensor = self.clamp_proj(prefix_BPW)
-        return projected_BPD
+        if self.config.kind == "autoregressive":
+            vocal_BT, accompaniment_BT = ahead(vocal_BT, self.config.lookahead), behind(accompaniment_BT)
+        prefix_BPD = self.prefix_rows(prefix_BPW, dropped_BP)
+        return self.run(Tracks(prefix_BPD, self.voc_embed(vocal_BT), self.acc_embed(accompaniment_BT)), valid_BT)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Logits `[M, V]`, float32 at least, of the rows of hidden states given."""
@@ -239,7 +143,18 @@ class MaskPredictor(nn.Module):
         return logits_BT if logits_BT.dtype == torch.float64 else logits_BT.float()
 
 
-def parameter_counts(network: MaskPredictor) -> dict[str, int]:
+def behind(accompaniment_BT: Tensor) -> Tensor:
+    """What a causal network sees at each frame: the code before it, `MASK` at the first."""
+    return torch.cat((torch.full_like(accompaniment_BT[:, :1], MASK), accompaniment_BT[:, :-1]), dim=1)
+
+
+def ahead(vocal_BT: Tensor, codes: int) -> Tensor:
+    """The vocal `codes` frames early, `VOCAL_PAD` behind its end."""
+    begun_BT = vocal_BT[:, codes:]
+    return torch.cat((begun_BT, torch.full_like(vocal_BT[:, begun_BT.shape[1] :], VOCAL_PAD)), dim=1)
+
+
+def parameter_counts(network: Conditioned) -> dict[str, int]:
     """Parameters of the backbone (`lm`) and in total."""
     return {
         "backbone": sum(p.numel() for p in network.lm.parameters()),

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaModel
 
 from model.config import CODES, MASK, PAD, VOCAL_PAD, ModelConfig
-from model.network import LlamaStack, MaskPredictor, parameter_counts, rope_tables
+from model.llama import EVERYWHERE, LlamaStack, Reach, rope_tables
+from model.network import MaskPredictor, parameter_counts
 
 B, T = 2, 24
 SMALL = ModelConfig(
@@ -72,7 +73,7 @@ def test_the_stack_equals_hugging_face_llama(padded: bool, scaled: bool) -> None
     allow_BL[1, 17:] = not padded
     with torch.no_grad():
         wanted = theirs(inputs_embeds=x_BLD, attention_mask=allow_BL if padded else None, use_cache=False)
-        got = ours(x_BLD, allow_BL if padded else None)
+        got = ours(x_BLD, Reach(allow=allow_BL[:, None, None]) if padded else EVERYWHERE)
     assert (wanted.last_hidden_state - got)[allow_BL].abs().max() < 1e-6
 
 
@@ -258,6 +259,6 @@ def test_logits_are_float32_in_a_bfloat16_network() -> None:
 
 
 def test_positions_stay_apart_in_a_bfloat16_network() -> None:
-    exact, _ = rope_tables(SMALL, 5000, torch.zeros((), dtype=torch.float64))
-    rounded, _ = rope_tables(SMALL, 5000, torch.zeros((), dtype=torch.bfloat16))
+    exact, _ = rope_tables(SMALL, torch.arange(5000), torch.zeros((), dtype=torch.float64))
+    rounded, _ = rope_tables(SMALL, torch.arange(5000), torch.zeros((), dtype=torch.bfloat16))
     assert (exact - rounded.double()).abs().max() < 2**-8
