@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,10 @@ class Item:
 
     track: CatalogRow
     rows: Mapping[str, Row]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: what `dataclass` writes for slots is slow, and one of these goes to a worker with every song."""
+        return Item, (self.track, self.rows)
 
 
 class Resident:
@@ -59,13 +64,18 @@ def load(name: str, context: Context) -> float:
     return time.perf_counter() - begun
 
 
-def attempt(name: str, context: Context, item: Item) -> Row:
-    """Work on one track; the row says how it ended and what it took. Raises `BackendUnavailable` alone."""
+def attempt(name: str, context: Context, item: Item, loading: float = 0.0) -> Row:
+    """Work on one track; the row says how it ended and what it took. Raises `BackendUnavailable` alone.
+
+    `loading`: s that its model took before.
+    """
     begun = time.time()
     reset_peak()
     with measured() as spent:
         row = _attempt(name, context, item)
-    seconds = sum(spent.seconds.values()) - spent.seconds.get("load", 0.0)
+    load = spent.seconds.get("load", 0.0)
+    seconds = sum(spent.seconds.values()) - load
+    spent.seconds["load"] = load + loading
     return replace(row, seconds=seconds, phases=spent.seconds, peak_bytes=peak_bytes(), begun=begun)
 
 

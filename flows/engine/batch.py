@@ -14,6 +14,7 @@ from flows.stages.context import Context
 from flows.stages.graph import NODES, gets, in_force, worker_of
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.files import Place
+from pipeline.records.groups import steady
 from pipeline.records.ledger import Ledger, Row
 
 DONE = ("ok", "rejected", "quarantined")  # a failed song is tried again by the next build
@@ -64,16 +65,17 @@ def committed(context: Context, batch: int) -> Iterator[tuple[CatalogRow, dict[s
         yield track, found.get(track.track_id, {})
 
 
-def tracks_of(context: Context, batch: int) -> Iterator[tuple[CatalogRow, dict[str, Row]]]:
+def tracks_of(context: Context, batch: int) -> list[tuple[CatalogRow, dict[str, Row]]]:
     """The same with those rows alone that are in force; the context's keys must be those of its recipe."""
-    for track, rows in committed(context, batch):
-        yield track, in_force(context, track, rows)
+    with steady(context.root):
+        return [(track, in_force(context, track, rows)) for track, rows in committed(context, batch)]
 
 
 def wanted_items(stage: str, context: Context, batch: int) -> list[Item]:
     """The tracks of a batch that the stage is for, done or not."""
     node = NODES[stage]
-    return [Item(track, rows) for track, rows in tracks_of(context, batch) if gets(node, context, track, rows)]
+    with steady(context.root):
+        return [Item(track, rows) for track, rows in tracks_of(context, batch) if gets(node, context, track, rows)]
 
 
 @dataclass(slots=True)
@@ -103,13 +105,22 @@ class _Keeper:
             self.waiting, self.since = [], monotonic()
 
 
-def run_batch(stage: str, context: Context, batch: int, engine: Engine, force: bool, watcher: Watcher) -> BatchSummary:
+def run_batch(
+    stage: str,
+    context: Context,
+    batch: int,
+    engine: Engine,
+    force: bool,
+    watcher: Watcher,
+    items: Sequence[Item] | None = None,
+) -> BatchSummary:
     """Run one stage over one batch and commit what is new as it comes; with nothing to do, nothing is written.
 
-    Whatever ends the run early, rows that came in before are committed.
+    Whatever ends the run early, rows that came in before are committed. `items` are its `wanted_items` of just now,
+    where the caller has them.
     """
     ledger, key = Ledger(context.root), context.keys[stage]
-    items = wanted_items(stage, context, batch)
+    items = wanted_items(stage, context, batch) if items is None else items
     todo = left_to_do(items, stage, force)
     rows: list[Row] = []
     if todo:

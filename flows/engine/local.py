@@ -132,9 +132,10 @@ class _Run:
 
     def _collect(self) -> None:
         busy = [seat for seat in self.engine.seats(0) if seat.busy]
-        wait([seat.child.connection for seat in busy], POLL_SECONDS)
+        if len(busy) != 1:  # one alone is waited for below, with fewer calls
+            wait([seat.child.connection for seat in busy], POLL_SECONDS)
         for seat in busy:
-            if seat.child.ready():
+            if seat.child.ready(POLL_SECONDS if len(busy) == 1 else 0.0):
                 self._take(seat)
 
     def _take(self, seat: _Seat) -> None:

@@ -40,10 +40,13 @@ def run_batch_with_stems(
 
     `NoSpaceError` before any work where the stems of the batch would not fit.
     """
-    _restore(stage, context, batch, engine, force)
+    items = wanted_items(stage, context, batch)
+    todo = left_to_do(items, stage, force)
+    if stage in READS and _make_again(READS[stage], context, batch, engine, todo):
+        items = wanted_items(stage, context, batch)
     if stage in MAKERS:
-        _require_space(context, stage, left_to_do(wanted_items(stage, context, batch), stage, force))
-    summary = run_batch(stage, context, batch, engine, force, watcher)
+        _require_space(context, stage, todo)
+    summary = run_batch(stage, context, batch, engine, force, watcher, items)
     if stage == LAST and context.recipe.build.keep_stems != "all":
         release(context, batch)
     return summary
@@ -51,8 +54,7 @@ def run_batch_with_stems(
 
 def release(context: Context, batch: int) -> int:
     """Remove the batch's stems that no stage of this recipe hears again; the number of songs."""
-    told = [(track, dict(rows)) for track, rows in tracks_of(context, batch)]
-    free = [(track, rows) for track, rows in told if _is_through(context, track, rows)]
+    free = [(track, rows) for track, rows in tracks_of(context, batch) if _is_through(context, track, rows)]
     for maker in MAKERS:
         gone = [rows[maker] for track, rows in free if _may_go(context, track, rows.get(maker))]
         store = context.store(maker)
@@ -76,29 +78,24 @@ def _is_through(context: Context, track: CatalogRow, rows: Rows) -> bool:
     return all(stage in rows and rows[stage].status in DONE for stage in heard)
 
 
-def _restore(stage: str, context: Context, batch: int, engine: Engine, force: bool) -> None:
-    """Make again what the stage is going to hear and what is not there."""
-    if stage in READS:
-        todo = left_to_do(wanted_items(stage, context, batch), stage, force)
-        _make_again(READS[stage], context, batch, engine, [item.track.track_id for item in todo])
-
-
-def _make_again(maker: str, context: Context, batch: int, engine: Engine, track_ids: Sequence[str]) -> None:
-    store, wanted = context.store(maker), set(track_ids)
+def _make_again(maker: str, context: Context, batch: int, engine: Engine, heard_by: Sequence[Item]) -> int:
+    """Make again what a stage is going to hear of these songs and what is not there; the number of songs."""
+    store = context.store(maker)
     missing = {
-        track.track_id
-        for track, rows in tracks_of(context, batch)
-        if track.track_id in wanted and maker in rows and rows[maker].status == "ok"
-        if not rows[maker].artefacts or not all(store.has(artefact) for artefact in rows[maker].artefacts)
+        item.track.track_id
+        for item in heard_by
+        if maker in item.rows and item.rows[maker].status == "ok"
+        if not item.rows[maker].artefacts or not all(store.has(artefact) for artefact in item.rows[maker].artefacts)
     }
     if not missing:
-        return
-    if maker in READS:
-        _make_again(READS[maker], context, batch, engine, sorted(missing))
+        return 0
     items = [item for item in wanted_items(maker, context, batch) if item.track.track_id in missing]
+    if maker in READS and _make_again(READS[maker], context, batch, engine, items):
+        items = [item for item in wanted_items(maker, context, batch) if item.track.track_id in missing]
     _require_space(context, maker, items)
     rows = engine.run(worker_of(maker, context.recipe), context, items, lambda row: None)
     Ledger(context.root).commit(maker, context.keys[maker], batch, rows, force=True)
+    return len(missing)
 
 
 def _require_space(context: Context, stage: str, items: Sequence[Item]) -> None:

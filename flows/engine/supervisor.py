@@ -6,6 +6,7 @@ Standard library only: an actor of a cluster that merely watches a worker need n
 """
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -58,6 +59,8 @@ class Supervised:
         self.process = _start(theirs.fileno(), self._story.fileno(), limits)
         theirs.close()
         self.connection = Connection(ours.detach())
+        self._ear = select.poll()  # `Connection.poll` makes one at every call
+        self._ear.register(self.connection.fileno(), select.POLLIN)
         self._begun, self._timed, self._killed = time.monotonic(), False, ""
 
     @property
@@ -75,7 +78,7 @@ class Supervised:
 
     def ready(self, timeout: float = 0.0) -> bool:
         """Whether an answer, or its end, is there to be received; ends it if it is over a limit."""
-        if self.connection.poll(timeout):
+        if self._ear.poll(1000 * timeout):  # ms
             return True
         self._check()
         return not self.alive
@@ -83,7 +86,7 @@ class Supervised:
     def receive(self) -> bytes | Loss:
         """Its answer, or how it ended; then `close` it."""
         try:
-            if self.connection.poll(0):
+            if self._ear.poll(0):
                 return self.connection.recv_bytes()
         except (EOFError, OSError):
             self._kill()
@@ -122,7 +125,7 @@ class Supervised:
         where = f"; it was here:\n{story}" if story else ""
         if self._killed == "out_of_memory":
             return "out_of_memory", f"held more than {self.limits.memory_bytes / 1e9:.3g} GB (build.worker_memory_gb)"
-        if self._killed == "timeout" or story.startswith("Timeout"):
+        if self._killed == "timeout" or code == -signal.SIGALRM:
             return "timeout", f"took more than {self.limits.seconds:g} s (build.song_seconds){where}"
         if code == -signal.SIGKILL:
             return "worker_died", f"was killed by SIGKILL, as the kernel does when memory runs out{where}"

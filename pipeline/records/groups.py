@@ -11,7 +11,9 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -69,7 +71,10 @@ class Groups:
 
 
 def read_groups(root: Place) -> Groups:
-    """The groups of a root as they are now; none before the first grouping."""
+    """The groups of a root as they are now, or were when `steady` began; none before the first grouping."""
+    held = _STEADY.get()
+    if held is not None and held[0] == root:
+        return held[1]
     path = _folder(root)
     version = files.version(path) if isinstance(path, Path) else ""
     return _read(root, version)
@@ -93,6 +98,21 @@ def _read(root: Place, version: str) -> Groups:
         indexes.append(told["index"])
         members |= {row["track_id"]: Member(**row) for row in table.to_pylist()}
     return Groups(len(names), covered, members, tuple(indexes))
+
+
+@contextmanager
+def steady(root: Place) -> Iterator[None]:
+    """Look at the groups of a root once for all that runs inside in this thread: judging the songs of a batch asks for
+    them twenty times a song. For short looks; what runs inside must not change the groups.
+    """
+    token = _STEADY.set((root, read_groups(root)))
+    try:
+        yield
+    finally:
+        _STEADY.reset(token)
+
+
+_STEADY: ContextVar[tuple[Place, Groups] | None] = ContextVar("steady", default=None)
 
 
 def renew() -> None:

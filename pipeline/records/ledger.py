@@ -9,10 +9,12 @@ not ``failed``: the first such row wins, whoever else worked on it.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
@@ -61,6 +63,13 @@ class Row:
     def settled(self) -> bool:
         return self.status != "failed"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: a song's rows go to its worker, and what `dataclass` writes for slots is slow."""
+        return Row, _row_cells(self)
+
+
+_row_cells = attrgetter(*SCHEMA.names)  # `Row` has its fields in this order
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -87,9 +96,7 @@ class Ledger:
 
     def directory(self, stage: str, key: str) -> Place:
         """Where the stage's parts lie, and its `Store`."""
-        if not _STAGE.fullmatch(f"{stage}-{key}"):
-            raise ValueError(f"stage {stage!r} with key {key!r}: need a-z, 0-9, '_', '-' and 8 hex digits")
-        return self.root / "stages" / f"{stage}-{key}"
+        return _directory(self.root, stage, key)
 
     def commit(self, stage: str, key: str, batch: int, rows: Iterable[Row], force: bool = False) -> Place:
         """Keep rows for good, all or none of them; the path of the part that holds them (the newest, if none was new).
@@ -122,6 +129,8 @@ class Ledger:
     def parts(self, stage: str, key: str, batch: int | None = None) -> list[Part]:
         """The committed parts of a stage, or of one batch, in the order of batch and generation."""
         directory, parts = self.directory(stage, key), []
+        if batch is not None and isinstance(directory, Path):
+            return list(_generations(directory, batch))
         for entry in files.entries(directory, "part-" if batch is None else f"part-{batch:05d}"):
             match = _PART.fullmatch(entry.name)
             if match and batch in (None, int(match["batch"])):
@@ -168,6 +177,22 @@ class Ledger:
                     files.replace(part.path, parquet.encode(kept))
                 gone += table.num_rows - kept.num_rows
         return gone
+
+
+@lru_cache(maxsize=64)  # asked for every stage of every batch
+def _directory(root: Place, stage: str, key: str) -> Place:
+    if not _STAGE.fullmatch(f"{stage}-{key}"):
+        raise ValueError(f"stage {stage!r} with key {key!r}: need a-z, 0-9, '_', '-' and 8 hex digits")
+    return root / "stages" / f"{stage}-{key}"
+
+
+def _generations(directory: Path, batch: int) -> Iterator[Part]:
+    """The parts of one batch, asked for by name: a folder holds those of all batches, and none is ever taken away."""
+    generation, path = 0, directory / f"part-{batch:05d}.parquet"
+    while version := files.version(path):
+        yield Part(path, batch, generation, version)
+        generation += 1
+        path = directory / f"part-{batch:05d}-g{generation:03d}.parquet"
 
 
 def _unique(rows: Iterable[Row]) -> list[Row]:

@@ -40,6 +40,10 @@ class Artefact:
     sha256: str
     bytes: int
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle: what `dataclass` writes for slots is slow, and every row that goes to a worker has some."""
+        return Artefact, (self.name, self.path, self.sha256, self.bytes)
+
 
 class Store:
     """The files of one stage directory: ``<directory>/{audio,arrays}/ab/ab12…-<name>-<hash 8>.<suffix>``."""
