@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from model import diffusion
 from model.config import ModelConfig, ObjectiveConfig
 from model.data import Batch
+from model.head import Scored, Target
 from model.network import MaskPredictor, Prediction
 from model.schedule import generator
 
@@ -52,30 +53,45 @@ class Objective(nn.Module):
         if same_pass:
             swaps = [generator(seed, "swap") for seed in batch.row_seeds]
             shown_BT = diffusion.replace_visible(rtd, shown_BT, batch.mask_BT, batch.valid_BT, swaps)
-        logits_MV, rtd_BT = self._run(batch, shown_BT, batch.mask_BT, judge=same_pass)
-        assert logits_MV is not None
-        predicted_M = logits_MV.detach().argmax(dim=-1)
-        if rtd.weight > 0 and not same_pass:
-            refill_M = predicted_M if rtd.replace == "argmax" else self._refill(batch, logits_MV.detach())
+        refills = rtd.weight > 0 and not same_pass
+        target = None if refills and rtd.replace != "argmax" else self._target(batch)  # a draw needs logits
+        logits_MV, rtd_BT, scored = self._run(batch, shown_BT, batch.mask_BT, judge=same_pass, target=target)
+        loss, predicted_M = self._scored(batch, logits_MV) if scored is None else scored
+        if refills:
+            refill_M = predicted_M if logits_MV is None else self._refill(batch, logits_MV.detach())
             shown_BT = diffusion.replace_masked(batch.accompaniment_BT, batch.mask_BT, refill_M)
             rtd_BT = self._run(batch, shown_BT, None, judge=True, detach=rtd.mode == "head_only").rtd_BT
         hits = (predicted_M == batch.accompaniment_BT[batch.mask_BT]).sum()
-        replaced = logits_MV.new_zeros(()) if rtd_BT is None else self._replaced_loss(batch, shown_BT, rtd_BT)
-        return Sums(self._masked_loss(batch, logits_MV), replaced, hits, batch.mask_BT.sum())
+        replaced = loss.new_zeros(()) if rtd_BT is None else self._replaced_loss(batch, shown_BT, rtd_BT)
+        return Sums(loss, replaced, hits, batch.mask_BT.sum())
 
     def _run(
-        self, batch: Batch, shown_BT: Tensor, masked_BT: Tensor | None, judge: bool, detach: bool = False
+        self,
+        batch: Batch,
+        shown_BT: Tensor,
+        masked_BT: Tensor | None,
+        judge: bool,
+        detach: bool = False,
+        target: Target | None = None,
     ) -> Prediction:
         valid_BT = batch.valid_BT if batch.padded else None
         prediction: Prediction = self.network(
-            batch.vocal_BT, shown_BT, batch.prefix_BPW, valid_BT, batch.dropped_BP, masked_BT, judge, detach
+            batch.vocal_BT, shown_BT, batch.prefix_BPW, valid_BT, batch.dropped_BP, masked_BT, judge, detach, target
         )
         return prediction
 
-    def _masked_loss(self, batch: Batch, logits_MV: Tensor) -> Tensor:
+    def _target(self, batch: Batch) -> Target:
+        weights = diffusion.loss_weights(self.config, batch.mask_BT, batch.valid_BT, batch.ratio_B)
+        scale_M = weights.scale_B[:, None].expand(batch.mask_BT.shape)[batch.mask_BT]
+        return Target(batch.accompaniment_BT[batch.mask_BT], scale_M, self.config.label_smoothing)
+
+    def _scored(self, batch: Batch, logits_MV: Tensor | None) -> Scored:
+        """What the head says of a target, from logits."""
+        assert logits_MV is not None
         weights = diffusion.loss_weights(self.config, batch.mask_BT, batch.valid_BT, batch.ratio_B)
         loss_M = diffusion.token_losses(logits_MV, batch.accompaniment_BT, batch.mask_BT, self.config.label_smoothing)
-        return diffusion.numerators(loss_M, batch.mask_BT, weights.scale_B).sum()
+        loss = diffusion.numerators(loss_M, batch.mask_BT, weights.scale_B).sum()
+        return Scored(loss, logits_MV.detach().argmax(dim=-1))
 
     def _replaced_loss(self, batch: Batch, shown_BT: Tensor, rtd_BT: Tensor) -> Tensor:
         labels_BT = diffusion.rtd_labels(self.config.rtd, shown_BT, batch.accompaniment_BT)
