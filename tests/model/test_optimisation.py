@@ -23,7 +23,7 @@ def predictor(dropout: float = 0.0) -> MaskPredictor:
 
 def gradients(network: MaskPredictor) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
-    logits_MV, rtd_BT = network(**inputs(), masked_BT=torch.ones(2, 24, dtype=torch.bool), judge=True)
+    logits_MV, rtd_BT, _ = network(**inputs(), masked_BT=torch.ones(2, 24, dtype=torch.bool), judge=True)
     (logits_MV.square().sum() + rtd_BT.square().sum()).backward()
     return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 
