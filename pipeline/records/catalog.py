@@ -124,10 +124,10 @@ class _Index:
         """A track with its present places; one whose every place now holds other bytes keeps them and gets an error."""
         row, ever = self.rows[track_id], self.uris[track_id]
         now = tuple(uri for uri in ever if self.owner[uri] == track_id)
-        if now and now == row.uris:
-            return row
         if now or row.error:
-            return replace(row, uris=now or tuple(ever), stamps=tuple(self.stamps[uri] for uri in now or ever))
+            places = now or tuple(ever)
+            stamps = tuple([self.stamps[uri] for uri in places])
+            return row if (places, stamps) == (row.uris, row.stamps) else replace(row, uris=places, stamps=stamps)
         message = f"{ever[0]} now holds other bytes (track {self.owner[ever[0]]}); these are gone"
         return replace(row, uris=tuple(ever), error="replaced", message=message)
 
@@ -353,7 +353,7 @@ def _read_into(index: _Index, path: Place) -> None:
     index.batches.append([row["track_id"] for row in rows if row["error"] != FORGOTTEN])
     for row in rows:
         stamps = row.pop("stamps")
-        track = CatalogRow(**(row | {"uris": tuple(row["uris"])}))
+        track = CatalogRow(**(row | {"uris": tuple(row["uris"]), "stamps": tuple(stamps)}))
         if track.error == FORGOTTEN:
             index.forgotten[track.track_id] = track.message
         else:

@@ -217,6 +217,38 @@ def test_threads_that_look_at_one_catalog_see_the_same_batches(catalog, tmp_path
             assert all(seen == truth for seen in pool.map(ids, [shared] * 4))
 
 
+@settings(deadline=None, max_examples=25)
+@given(steps=st.lists(st.sampled_from(["new", "copy", "change", "touch", "forget", "wait"]), max_size=12))
+def test_a_catalog_that_is_held_for_days_answers_as_a_fresh_one(tmp_path_factory, steps):
+    home, now = tmp_path_factory.mktemp("home"), [0.0]
+    root, library = home / "root", home / "lib"
+    held = Catalog(root, header, clock=lambda: now[0])
+    Catalog(root, header).add(put(library, s0="song 0"))
+    for number, step in enumerate(steps, start=1):
+        writer, places = Catalog(root, header), sorted(library.iterdir())
+        if step == "wait":  # for the folder to settle, so that the next look need not list it
+            os.utime(root / "catalog", ns=(10**18 + number, 10**18 + number))
+            held.read(0)
+            now[0] += 60.0
+        elif step == "forget":
+            writer.forget(everything(writer)[0].track_id, "asked") if everything(writer) else None
+        else:
+            name, text = f"s{number}", f"song {number}"
+            name, text = (places[0].name, text) if step == "change" else (name, text)
+            name, text = (name, places[0].read_text()) if step == "copy" else (name, text)
+            if step == "touch":
+                os.utime(places[0], ns=(number, number))
+            else:
+                put(library, **{name: text})
+            writer.add([Source(str(path)) for path in sorted(library.iterdir())], batch_size=2)
+        fresh = Catalog(root, header)
+        for batch in fresh.batches():
+            rows = held.read(batch)
+            assert rows == fresh.read(batch)
+            assert [row.stamps for row in rows] == [row.stamps for row in fresh.read(batch)]
+        assert held.batches() == fresh.batches()
+
+
 def test_a_lost_part_is_damage(catalog, tmp_path):
     catalog.add(put(tmp_path / "lib", a="one", b="two"), batch_size=1)
     (catalog.directory / "part-00000.parquet").unlink()
