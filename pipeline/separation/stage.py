@@ -19,7 +19,7 @@ SAMPLE_RATE = 48_000  # Hz, of both stems
 
 
 class SeparationConfig(Config):
-    backend: Literal["spleeter", "demucs"] = "spleeter"
+    backend: Literal["spleeter", "demucs", "bsrnn"] = "spleeter"
     device: Literal["cpu", "cuda"] = "cpu"
     refine: bool = True  # spleeter: correct its mask with our own small network; `backline bench stages` says what for
     demucs_model: str = "htdemucs"  # Demucs' default; any name or signature that its 4.1 API takes
@@ -47,6 +47,7 @@ class Separator(Protocol):
 BACKENDS = {
     "spleeter": "pipeline.separation.spleeter:build",
     "demucs": "pipeline.separation.demucs:build",
+    "bsrnn": "pipeline.separation.bsrnn.backend:build",
 }
 
 

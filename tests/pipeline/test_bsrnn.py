@@ -1,0 +1,121 @@
+"""The band-split RNN: its bands, its layers against a derivation of our own, its segments, its files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.errors import BackendUnavailable
+from pipeline.separation import stage
+from pipeline.separation.bsrnn import weights
+from pipeline.separation.bsrnn.backend import BandSplitSeparator
+from pipeline.separation.bsrnn.network import BandSplitRNN, Recurrent, Shape, edges
+from pipeline.separation.stage import SeparationConfig
+from pipeline.types import Audio
+
+TINY = Shape(width=4, hidden=3, layers=2, mask=5)
+
+
+def build(shape: Shape = TINY) -> BandSplitRNN:
+    torch.manual_seed(0)
+    return BandSplitRNN(shape)
+
+
+def test_bands_are_the_papers_and_tile_the_spectrum() -> None:
+    bands = edges()
+    assert len(bands) == 41
+    assert [last for _, last in bands[:-1]] == [first for first, _ in bands[1:]]
+    assert (bands[0][0], bands[-1][1]) == (0, 1025)
+    wide = [round((last - first) * 44_100 / 2048, -1) for first, last in bands]
+    assert min(wide[:10]) >= 80
+    assert max(wide[:10]) <= 110
+    assert all(abs(width - 1000) < 30 for width in wide[30:38])
+
+
+def test_parameters_are_those_that_the_sizes_ask_for() -> None:
+    with torch.device("meta"):
+        network = BandSplitRNN()
+    bins = 1025 * 4
+    split = 2 * bins + bins * 128 + 41 * 128
+    lstm = 2 * 4 * 256 * (128 + 256 + 2)
+    sequence = 24 * (2 * 128 + lstm + 512 * 128 + 128)
+    mask = 41 * 2 * 128 + 41 * (128 * 512 + 512) + (512 + 1) * 2 * bins
+    assert sum(parameter.numel() for parameter in network.parameters()) == split + sequence + mask
+
+
+def test_recurrent_layer_is_that_of_the_derivation() -> None:
+    torch.manual_seed(0)
+    layer = Recurrent(TINY).double()
+    x = torch.randn(1, 2, 5, 4).double()
+    state = layer.state_dict()
+    with torch.inference_mode():
+        answer = layer(x)
+    for band in range(2):
+        row = x[0, band]
+        normed = (row - row.mean(0)) / torch.sqrt(row.var(0, correction=0) + 1e-5)
+        normed = normed * state["groupnorm.weight"] + state["groupnorm.bias"]
+        forward = lstm(state, normed, "")
+        backward = lstm(state, normed.flip(0), "_reverse").flip(0)
+        expected = row + torch.cat([forward, backward], 1) @ state["fc.weight"].T + state["fc.bias"]
+        torch.testing.assert_close(answer[0, :, band], expected, rtol=1e-9, atol=1e-9)
+
+
+def lstm(state: dict[str, Tensor], x: Tensor, end: str) -> Tensor:
+    """Step by step."""
+    hidden = cell = torch.zeros(3).double()
+    told = []
+    for row in x:
+        gates = state[f"rnn.weight_ih_l0{end}"] @ row + state[f"rnn.weight_hh_l0{end}"] @ hidden
+        gates = gates + state[f"rnn.bias_ih_l0{end}"] + state[f"rnn.bias_hh_l0{end}"]
+        enter, forget, new, leave = gates.chunk(4)
+        cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(new)
+        hidden = torch.sigmoid(leave) * torch.tanh(cell)
+        told.append(hidden)
+    return torch.stack(told)
+
+
+def test_a_mask_of_one_gives_the_mixture_back_at_any_length() -> None:
+    class Ones(BandSplitRNN):
+        def forward(self, features: Tensor) -> Tensor:
+            return torch.tensor([1.0, 0.0, 1.0, 0.0]).expand_as(features)
+
+    separator = BandSplitSeparator(SeparationConfig(backend="bsrnn"), Ones(TINY), "", "none")
+    for length in (1, 44_100, 300_000):
+        samples = np.random.default_rng(0).normal(0, 0.1, (2, length)).astype(np.float32)
+        vocal = separator._vocal(torch.from_numpy(samples))
+        np.testing.assert_allclose(vocal.numpy(), samples, atol=2e-6)
+
+
+def test_stems_add_up_and_the_same_song_gives_the_same_stems() -> None:
+    separator = BandSplitSeparator(SeparationConfig(backend="bsrnn"), build(), "", "none")
+    samples = np.random.default_rng(0).normal(0, 0.1, (2, 44_100)).astype(np.float32)
+    first, second = separator(Audio(samples, 44_100)), separator(Audio(samples, 44_100))
+    assert np.array_equal(first.vocal.samples, second.vocal.samples)
+    assert first.vocal.samples.shape == (2, 48_000)
+    assert np.abs(first.vocal.samples).max() > 0
+
+
+@pytest.mark.parametrize("frames", [0, 7])
+def test_a_checkpoint_says_its_sizes_itself(tmp_path: Path, frames: int) -> None:
+    network = build(Shape(4, 3, 2, 5, frames))
+    state = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "vocals.pt")
+    loaded = weights.load(tmp_path / "vocals.pt", "state_dict")
+    assert loaded.shape == network.shape
+    features = torch.randn(1, 1025, 7, 4, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(loaded(features), network(features))
+    torch.save({"state_dict": state | {"model.other": torch.ones(1)}}, tmp_path / "more.pt")
+    with pytest.raises(BackendUnavailable, match=r"more\.pt does not fit BandSplitRNN: 1 unexpected: other"):
+        weights.load(tmp_path / "more.pt", "state_dict")
+    torch.save({"state_dict": {"model.encoder.weight": torch.ones(1)}}, tmp_path / "else.pt")
+    with pytest.raises(BackendUnavailable, match=r"else\.pt has not the layout of a band-split RNN"):
+        weights.load(tmp_path / "else.pt", "state_dict")
+
+
+def test_without_its_weights_a_person_is_told_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="bsrnn"):
+        stage.build(SeparationConfig(backend="bsrnn"))
