@@ -5,9 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from prefect.client.schemas.objects import State
+from prefect.utilities.annotations import quote
 from pydantic import Field
 
 from flows.engine.engine import Engine, EngineName, concurrent_batches
@@ -112,12 +113,13 @@ def run_stages(context: Context, work: Work, batches: Sequence[int], engine: Eng
 def run_lane(lane: Sequence[Step], context: Context, work: Work, engine: Engine, scope: Scope, stop: Event) -> Worked:
     """One step after the other until `stop`; of a batch that failed, no further ones."""
     worked, failed = Worked(), set[int]()
+    hidden = cast(Context, quote(context))  # Prefect would look for futures in every setting, three times a task
     for stage, batch in lane:
         if stop.is_set():
             break
         if batch in failed:
             continue
-        state: State[Any] = run_stage(stage, batch, context, work.force, engine, scope, return_state=True)
+        state: State[Any] = run_stage(stage, batch, hidden, work.force, engine, scope, return_state=True)
         if state.is_completed():
             worked.songs += state.result().worked
         else:

@@ -9,9 +9,10 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any, Self
 
 import numpy as np
@@ -162,13 +163,22 @@ class Sample:
 
 def plain(record: Any) -> dict[str, Any]:
     """What `json.dumps` takes of a record: equal to `dataclasses.asdict` in JSON, and copies no list of times."""
-    return {name: _plain(getattr(record, name)) for name in record.__slots__}
+    kind: Any = type(record)
+    names, read = _fields(kind)
+    return {name: _plain(value) for name, value in zip(names, read(record), strict=True)}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, tuple) and value and isinstance(value[0], _RECORDS):
+    kind = type(value)
+    if kind is tuple and value and type(value[0]) in _RECORDS:
         return [plain(item) for item in value]
-    return plain(value) if isinstance(value, _RECORDS) else value
+    return plain(value) if kind in _RECORDS else value
+
+
+@cache
+def _fields(kind: Any) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """The names of a record's fields, and what reads them all."""
+    return kind.__slots__, attrgetter(*kind.__slots__)
 
 
 def info_from_json(data: Mapping[str, Any]) -> SampleInfo:
@@ -195,7 +205,7 @@ def info_from_json(data: Mapping[str, Any]) -> SampleInfo:
     return SampleInfo(**typed)
 
 
-_RECORDS = (BackendRecord, CodecRecord, SectionRecord, FilterRecord, VariantRecord)
+_RECORDS = {BackendRecord, CodecRecord, SectionRecord, FilterRecord, VariantRecord}
 
 
 def _check_info(info: SampleInfo) -> None:
