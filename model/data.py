@@ -42,6 +42,7 @@ class Row:
     """One row before masking, `length` valid codes of T."""
 
     key: str
+    start: int  # code of the song that it begins with
     length: int
     vocal_T: NDArray[np.int64]
     accompaniment_T: NDArray[np.int64]
@@ -135,6 +136,7 @@ def make_row(sample: Sample, drawing: Drawing, rng: np.random.Generator) -> Row:
     dropped_P = rng.random(2) < drawing.condition_dropout
     return Row(
         key=info.key,
+        start=crop.start,
         length=crop.length,
         vocal_T=_padded(sample.vocal[crop.phase, span], T, VOCAL_PAD),
         accompaniment_T=_padded(sample.accompaniment[played, crop.phase, span], T, PAD),

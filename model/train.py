@@ -37,7 +37,7 @@ from model.optimisation import WeightMean, compile_each, learning_rate, recomput
 from model.schedule import generator
 from model.shards import ShardSamples, load_training_split, manifest_sha256, weights_behind
 from model.stopping import RESUME_ME, StopRequest
-from model.validation import validate, validation_rows
+from model.validation import told, validate, validation_rows
 from model.whole import load_optimizer, scalar, whole
 from pipeline.errors import BadInput, PipelineError
 from pipeline.records.schema import Sample
@@ -271,10 +271,8 @@ class Trainer:
             logger.info("no held-out likelihood: the split val is empty or validate_samples is 0")
             return {}
         rows = validation_rows(self.held_out, self.config, stage, self.rank, self.processes)
-        nats, codes = validate(self.objective.network, rows, self.config.validate_draws, self.accelerator.device)
-        local = torch.tensor([nats, float(codes)], dtype=torch.float64, device=self.accelerator.device)
-        total = self.accelerator.reduce(local, reduction="sum")
-        return {"val_nll": float(total[0] / total[1])}
+        sums = validate(self.objective.network, rows, self.config.validate_draws, self.accelerator.device)
+        return told(self.accelerator.reduce(sums.to(self.accelerator.device), reduction="sum"))
 
     def _end_stage(self, index: int, stage: StageConfig) -> None:
         """Keep the stage's weights, and go to the next stage's start."""

@@ -53,7 +53,7 @@ def until(done: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + RUN_SECONDS
     while not done():
         assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def start(server: Server, train: TrainParameters) -> str:
@@ -66,9 +66,14 @@ def told(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in journal.read(folder)]
 
 
-def at_step(out: Path, step: int) -> int:
+def at_step(out: Path, step: int, goes_on: Callable[[], bool] = lambda: True) -> int:
     """The trainer at work, once it has logged the step."""
-    until(lambda: len(journal.read(out)) >= step and holder(out) is not None, f"step {step} of {out}")
+
+    def there() -> bool:
+        assert goes_on(), f"the run failed before step {step}"
+        return len(journal.read(out)) >= step and holder(out) is not None
+
+    until(there, f"step {step} of {out}")
     found = holder(out)
     assert found is not None
     return found
@@ -90,9 +95,13 @@ def test_a_run_whose_trainer_or_own_process_is_killed_is_scheduled_again_and_lea
 ) -> None:
     out, undisturbed = tmp_path / "run", tmp_path / "undisturbed"
     run = start(server, TrainParameters(dataset=str(dataset), out=str(out), overrides=SETTINGS))
-    os.kill(at_step(out, 40), signal.SIGTERM)
-    os.kill(at_step(out, 120), signal.SIGKILL)
-    orphan = at_step(out, STEPS // 2 + 20)
+
+    def goes_on() -> bool:
+        return server.state(run) != "FAILED"
+
+    os.kill(at_step(out, 40, goes_on), signal.SIGTERM)
+    os.kill(at_step(out, 120, goes_on), signal.SIGKILL)
+    orphan = at_step(out, STEPS // 2 + 20, goes_on)
     os.kill(orphan, signal.SIGSTOP)  # else it would be done before anybody looks
     os.kill(engine_of(orphan), signal.SIGKILL)
     until(lambda: server.ask("GET", f"flow_runs/{run}")["run_count"] == 4, "the run begins for the fourth time")

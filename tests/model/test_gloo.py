@@ -1,0 +1,132 @@
+"""Several processes over gloo, copies (DDP) and shards (FSDP2): what one process trains, to 1e-12; resumed to the bit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from gloo_driver import MODEL, STEPS, run_all
+from synthetic_dataset import song, write_dataset
+
+from model import checkpoint, journal
+from model.checkpoint import STATE
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+ROOT = Path(__file__).parents[2]
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "inv_t": {"loss": "inv_t"},
+    "elbo": {"loss": "elbo", "mask_schedule": "linear"},
+    "mean_masked": {"loss": "mean_masked", "scope": "global"},
+}
+FSDP2 = {
+    "compute_environment": "LOCAL_MACHINE",
+    "distributed_type": "FSDP",
+    "fsdp_config": {"fsdp_version": 2, "fsdp_reshard_after_forward": True},
+    "mixed_precision": "no",
+    "num_machines": 1,
+    "num_processes": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Songs shorter than the crop and longer ones: every batch is ragged."""
+    songs = [song(f"s{i}", 20 + 17 * i, seed=i) for i in range(4)]
+    held_out = [song(f"v{i}", 60, seed=9 + i, split="val") for i in range(3)]
+    return write_dataset(tmp_path_factory.mktemp("data"), {"train-stage1": [songs], "val": [held_out]})
+
+
+def cases(accumulation: int, batch_size: int, **more: object) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"accumulation": accumulation, "batch_size": batch_size, "objective": objective, **more}
+        for name, objective in OBJECTIVES.items()
+    }
+
+
+def launch(dataset: Path, out: Path, what: dict[str, dict[str, Any]], config: dict[str, Any] | None = None) -> None:
+    """The driver on two gloo processes, as `backline train` launches them."""
+    words = [sys.executable, "-m", "accelerate.commands.launch"]
+    if config is None:
+        words += ["--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+        words += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "accelerate.yaml").write_text(yaml.safe_dump(config))
+        words += ["--config_file", str(out / "accelerate.yaml")]
+    words += [str(Path(__file__).parent / "gloo_driver.py"), str(dataset), str(out), json.dumps(what)]
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
+    subprocess.run(words, check=True, env=environment, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def single(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, one batch of four rows a step."""
+    out = tmp_path_factory.mktemp("single")
+    run_all(dataset, out, cases(accumulation=1, batch_size=4))
+    return out
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Weights, and what the journals say of every step, to 1e-12."""
+    for name in OBJECTIVES:
+        first, second = (checkpoint.load(folder / name) for folder in (one, other))
+        assert first.progress == second.progress
+        assert first.progress.step == STEPS
+        theirs = second.weights()
+        for key, tensor in first.weights().items():
+            assert tensor.dtype == torch.float64
+            torch.testing.assert_close(theirs[key], tensor, rtol=1e-12, atol=1e-12)
+        for old, new in zip(journal.read(one / name), journal.read(other / name), strict=True):
+            for key in ("loss", "cml", "rtd", "grad_norm", "masked_accuracy"):
+                assert new[key] == pytest.approx(old[key], rel=1e-12), (name, key)
+
+
+def test_accumulation_is_the_large_batch(dataset: Path, single: Path, tmp_path: Path) -> None:
+    run_all(dataset, tmp_path, cases(accumulation=2, batch_size=2))
+    assert_same(single, tmp_path)
+
+
+def test_two_copies_are_one_process(dataset: Path, single: Path, tmp_path: Path) -> None:
+    launch(dataset, tmp_path, cases(accumulation=2, batch_size=1))
+    assert_same(single, tmp_path)
+    assert journal.read(tmp_path / "inv_t")[-1]["val_nll"] == pytest.approx(
+        float(journal.read(single / "inv_t")[-1]["val_nll"]), rel=1e-12
+    )
+
+
+def test_two_shards_are_one_process_and_their_checkpoint_is_whole_and_resumes(
+    dataset: Path, single: Path, tmp_path: Path
+) -> None:
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    what = cases(accumulation=2, batch_size=1) | {
+        "mean": {"accumulation": 2, "batch_size": 1, "objective": {"loss": "inv_t"}, "weight_mean": 0.5}
+    }
+    launch(dataset, undisturbed, what, FSDP2)
+    assert_same(single, undisturbed)
+
+    launch(dataset, stopped, {name: case | {"stop": 2} for name, case in what.items()}, FSDP2)
+    found = checkpoint.load(stopped / "inv_t")
+    assert (found.path.name, len(found.state().rng)) == ("step-00000002", 2)
+    assert {key: tuple(t.shape) for key, t in found.weights().items()} == {
+        key: tuple(t.shape) for key, t in checkpoint.load(single / "inv_t").weights().items()
+    }
+    assert found.weights()["voc_embed.weight"].shape == (16_385, MODEL.width // 2)
+    assert all(type(t["exp_avg"]) is torch.Tensor for t in found.state().optimizer["state"].values())
+    launch(dataset, stopped, what, FSDP2)
+    for name in what:
+        first, second = (folder / name / "final" / "model.safetensors" for folder in (undisturbed, stopped))
+        assert first.read_bytes() == second.read_bytes(), name
+    assert not (stopped / "inv_t" / "final" / STATE).exists()
+
+
+def test_fsdp_1_is_refused_by_name(dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = FSDP2 | {"fsdp_config": {"fsdp_version": 1}}
+    with pytest.raises(subprocess.CalledProcessError):
+        launch(dataset, tmp_path, cases(1, 1), config)
+    assert "set fsdp_version: 2" in capfd.readouterr().err
