@@ -34,6 +34,9 @@ def attempt(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno in _NO_WRITE:
             raise _refused(path, error) from error
+        if error.errno == errno.EFBIG:  # this file alone; what the system says doesn't name it
+            remedy = "raise the limit on file sizes (ulimit -f), or take a file system that holds larger files"
+            raise OSError(error.errno, f"{error.strerror}; {remedy}", str(path)) from error
         raise
 
 

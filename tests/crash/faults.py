@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from forks import forked
+from fsteps import Steps, watch
 from tiny_build import Job, build, outcome, worked, write_library
 
 from pipeline.records import ledger
@@ -54,7 +55,7 @@ class Faults:
         yield from (self.file_limit(size) for size in (500, 3000, 6000, 20_000, 50_000))
         yield self.clock()
         yield from (self.at_once(number) for number in range(4))
-        yield self.edited()
+        yield from self.edited()
         yield from self.mounted()
         yield self.other_recipe_at_once()
 
@@ -118,16 +119,29 @@ class Faults:
         forked(lambda: build(self.job(name)))
         return {"fault": "two recipes at once", "said": told, "outcome": self.outcome(name)}
 
-    def edited(self) -> dict[str, Any]:
-        """A build that was killed goes on with another recipe: only what depends on it is done again."""
-        name = "edited"
+    def edited(self) -> Iterator[dict[str, Any]]:
+        """A build that is killed after a share of its steps in the file system goes on with another recipe."""
+        steps = len(forked(lambda: self._watched(self.job("steps"), 0)).result)
+        yield from (self._edited(f"edited-{share}", round(share * steps)) for share in (0.4, 0.75, 0.95))
+
+    def _edited(self, name: str, step: int) -> dict[str, Any]:
         log(self.folder, name)
-        forked(lambda: build(self.job(name)))
-        before = log(self.folder, name).read_text().splitlines()
+        killed = forked(lambda: self._watched(self.job(name), step)).killed
+        before = [line.split() for line in log(self.folder, name).read_text().splitlines()]
         forked(lambda: build(self.job(name, CHANGED)))
-        after = log(self.folder, name).read_text().splitlines()[len(before) :]
-        stages = sorted({line.split()[0] for line in after})
-        return {"fault": "edited", "stages": stages, "work": len(after), "dataset": dataset(self.outcome(name))}
+        after = [line.split() for line in log(self.folder, name).read_text().splitlines()[len(before) :]]
+        again = [name for name, track in after if [name, track] in before]
+        return {
+            "fault": "edited", "killed": killed, "again": sorted(again), "before": sorted({name for name, _ in before}),
+            "dataset": dataset(self.outcome(name)),
+        }  # fmt: skip
+
+    def _watched(self, job: Job, kill_at: int) -> list[str]:
+        log(self.folder, Path(job.root).name)
+        steps = Steps(Path(job.root), self.folder, kill_at)
+        watch(steps)
+        build(job)
+        return steps.told
 
     def mounted(self) -> Iterator[dict[str, Any]]:
         """A file system that is full, then larger; one that can't be written."""

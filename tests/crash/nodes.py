@@ -65,7 +65,7 @@ class Runner:
         write_library(self.base / "library", 4)
         self.job = Job(str(self.root), str(self.base / "library"), ("rehearsal.sleep=0.05",))
         self.machines = Machines()
-        ray.init(address=self.machines.cluster.address, logging_level="ERROR")
+        ray.init(address=self.machines.cluster.address, logging_level="ERROR", log_to_driver=False)
 
     def run(self) -> Iterator[dict[str, Any]]:
         self._begin()

@@ -24,6 +24,14 @@ def test_any_other_trouble_is_what_it_was(tmp_path: Path) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
+def test_file_that_is_too_large_is_named_with_what_to_do(tmp_path: Path) -> None:
+    said = r"File too large; raise the limit on file sizes .*/part'"
+    with pytest.raises(OSError, match=said) as told, disk.attempt(tmp_path / "part"):
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    assert (told.value.errno, told.value.filename) == (errno.EFBIG, str(tmp_path / "part"))
+    assert not isinstance(told.value, BackendUnavailable)  # a smaller file may still fit
+
+
 def test_root_that_can_not_be_a_folder_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(disk.DiskError, match="root can't be written"):
