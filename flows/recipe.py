@@ -1,16 +1,16 @@
 """One YAML file -> one typed Recipe: every setting of a build, a training run and an evaluation.
 
 A recipe may name a ``base`` recipe and override parts of it; unknown keys are refused. Stages get only their own
-section.
+section. ``demo-no-rtd`` is the recipe ``demo`` with the ablation ``no-rtd`` of recipes/ablations.yaml laid over it.
 """
 
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from flows.rehearsal import Rehearsal
 from model.config import ModelConfig, SamplerConfig, TrainingConfig, TrainRun
@@ -31,6 +31,7 @@ from pipeline.structure.stage import StructureConfig
 from pipeline.tokenization import TokenizationConfig
 
 DATASET_RECIPE = "recipe.json"  # the resolved recipe of a build, beside its dataset's manifest
+ABLATIONS = "ablations"  # the file beside the recipes
 REHEARSAL = "rehearsal-"  # how the names of rehearsals' datasets begin
 
 
@@ -92,6 +93,11 @@ class Recipe(Config):
     evaluation: EvaluationSettings = EvaluationSettings()
     rehearsal: Rehearsal | None = None  # with it, stand-ins do the work of every stage, under keys of their own
 
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        self.train_run()
+        return self
+
     def train_run(self) -> TrainRun:
         """What `model.train` needs of this recipe."""
         return TrainRun(
@@ -105,8 +111,15 @@ class Recipe(Config):
 
 
 def recipe_names() -> list[str]:
-    """The recipes that ship with Backline."""
-    return sorted(f.name.removesuffix(".yaml") for f in files("flows.recipes").iterdir() if f.name.endswith(".yaml"))
+    """The recipes that ship with Backline, ablations left out."""
+    found = (f.name.removesuffix(".yaml") for f in files("flows.recipes").iterdir() if f.name.endswith(".yaml"))
+    return sorted(name for name in found if name != ABLATIONS)
+
+
+def ablations() -> dict[str, dict[str, Any]]:
+    """What each ablation changes: laid over recipe R it is the recipe ``R-<ablation>``."""
+    tree: dict[str, dict[str, Any]] = yaml.safe_load(_shipped(ABLATIONS))
+    return tree
 
 
 def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -137,8 +150,10 @@ def dataset_recipe(dataset: Path) -> Recipe:
 
 
 def _tree(name: str) -> dict[str, Any]:
-    text = _text(name)
-    tree: dict[str, Any] = yaml.safe_load(text) or {}
+    for base in recipe_names():
+        if name.startswith(f"{base}-") and (change := ablations().get(name.removeprefix(f"{base}-"))):
+            return _merge(_tree(base), {**change, "name": name})
+    tree: dict[str, Any] = yaml.safe_load(_text(name)) or {}
     base = tree.pop("base", None)
     return _merge(_tree(base), tree) if base else tree
 
@@ -150,7 +165,14 @@ def _text(name: str) -> str:
             raise ValueError(f"recipe file {name!r} does not exist; shipped recipes: {', '.join(recipe_names())}")
         return path.read_text(encoding="utf-8")
     if name not in recipe_names():
-        raise ValueError(f"no recipe {name!r}; shipped: {', '.join(recipe_names())}; or give the path of a .yaml file")
+        raise ValueError(
+            f"no recipe {name!r}; shipped: {', '.join(recipe_names())}, each also with -{', -'.join(ablations())}; or "
+            "give the path of a .yaml file"
+        )
+    return _shipped(name)
+
+
+def _shipped(name: str) -> str:
     return files("flows.recipes").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
 
 

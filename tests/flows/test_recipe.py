@@ -2,12 +2,33 @@
 
 import pytest
 
-from flows.recipe import load_recipe, recipe_names
+from flows.recipe import ablations, load_recipe, recipe_names
 
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipe_loads_under_its_own_name(name: str) -> None:
     assert load_recipe(name).name == name
+
+
+@pytest.mark.parametrize("base", recipe_names())
+@pytest.mark.parametrize("ablation", ablations())
+def test_every_ablation_is_a_few_settings_over_every_recipe(base: str, ablation: str) -> None:
+    plain, changed = load_recipe(base), load_recipe(f"{base}-{ablation}")
+    assert changed.name == f"{base}-{ablation}"
+    assert changed != plain
+    same = {"model", "training", "tokenization", "name"}
+    assert changed.model_dump(exclude=same) == plain.model_dump(exclude=same)
+
+
+def test_ablations_ablate_what_their_names_say() -> None:
+    assert load_recipe("paper-no-rtd").training.objective.rtd.weight == 0
+    assert load_recipe("paper-no-stage2").training.stages == load_recipe("paper").training.stages[:1]
+    both = load_recipe("demo-no-rtd-no-stage2").training
+    assert (both.objective.rtd.weight, [stage.name for stage in both.stages]) == (0, ["stage1"])
+    assert load_recipe("paper-single-stream").model.layout == "prefix"
+    assert load_recipe("upstream-autoregressive").model.kind == "autoregressive"
+    continuous = load_recipe("demo-continuous")
+    assert (continuous.model.kind, continuous.tokenization.latents) == ("flow", True)
 
 
 def test_paper_recipe_holds_the_papers_figures() -> None:
@@ -39,7 +60,16 @@ def test_override_changes_one_value_and_keeps_its_neighbours() -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "match"),
     [
-        ("nosuch", [], "shipped: demo, paper, upstream"),
+        ("nosuch", [], "shipped: demo, paper, upstream, each also with -no-rtd"),
+        ("ablations", [], "no recipe 'ablations'"),
+        ("no-rtd", [], "no recipe 'no-rtd'"),
+        ("demo-no-rdt", [], "no recipe 'demo-no-rdt'"),
+        ("demo", ["training.until=stage3"], "names no stage: got 'stage3', there are stage1, stage2"),
+        ("demo", ["model.kind=autoregressive"], r"set training.objective.mask_schedule to \[1.0\]"),
+        ("demo-autoregressive", ["training.objective.rtd.weight=0.2"], "set training.objective.rtd.weight to 0"),
+        ("demo-continuous", ["training.objective.label_smoothing=0.1"], "label_smoothing to 0, got 0.1"),
+        ("demo-autoregressive", ["sampler.long=windowed"], "set sampler.long to whole"),
+        ("demo", ["model.pack=true", "training.compile=true"], "set one of them to false"),
         ("missing.yaml", [], "does not exist"),
         ("demo", ["selection.gate.treshold=4"], "treshold"),
         ("demo", ["seed"], "section.key=value"),
