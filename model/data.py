@@ -35,6 +35,7 @@ class Drawing:
     crop_tokens: int
     crop_mode: CropMode
     condition_dropout: float  # share of rows, text and reference independently
+    latents: bool = False  # rows carry the codec's latents too
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Row:
     prefix_PW: NDArray[np.float32]
     dropped_P: NDArray[np.bool_]
     reference_impossible: bool
+    vocal_latent_TL: NDArray[np.float32] | None = None  # zero beyond the end, as the other
+    accompaniment_latent_TL: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,16 @@ class Batch:
     row_seeds: tuple[str, ...]  # of whatever else a row draws (replaced tokens)
     keys: tuple[str, ...]
     reference_impossible: int  # rows
+    vocal_latent_BTL: Tensor | None = None  # float32; of `kind: flow`
+    accompaniment_latent_BTL: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        tensors = {name: getattr(self, name).to(device, non_blocking=True) for name in _TENSORS}
-        return replace(self, **tensors)
+        given = {name: getattr(self, name) for name in (*_TENSORS, *_LATENTS)}
+        return replace(self, **{name: x.to(device, non_blocking=True) for name, x in given.items() if x is not None})
 
 
 _TENSORS = ("vocal_BT", "accompaniment_BT", "prefix_BPW", "dropped_BP", "valid_BT", "mask_BT", "ratio_B")
+_LATENTS = ("vocal_latent_BTL", "accompaniment_latent_BTL")
 
 
 class RowSource:
@@ -143,6 +149,10 @@ def make_row(sample: Sample, drawing: Drawing, rng: np.random.Generator) -> Row:
         prefix_PW=prefix(text, reference, sample.text.shape[1]),
         dropped_P=dropped_P | np.array([text is None, reference is None]),
         reference_impossible=reference is None,
+        vocal_latent_TL=_latent(sample.latents["vocal"][crop.phase, span], T) if drawing.latents else None,
+        accompaniment_latent_TL=_latent(sample.latents["accompaniment"][played, crop.phase, span], T)
+        if drawing.latents
+        else None,
     )
 
 
@@ -190,6 +200,8 @@ def collate(rows: Sequence[Row], ratio_B: Tensor, row_seeds: tuple[str, ...], ob
         row_seeds=row_seeds,
         keys=tuple(row.key for row in rows),
         reference_impossible=sum(row.reference_impossible for row in rows),
+        vocal_latent_BTL=_stacked([row.vocal_latent_TL for row in rows]),
+        accompaniment_latent_BTL=_stacked([row.accompaniment_latent_TL for row in rows]),
     )
 
 
@@ -202,3 +214,15 @@ def _padded(codes: NDArray[np.uint16], length: int, pad: int) -> NDArray[np.int6
     row = np.full(length, pad, np.int64)
     row[: len(codes)] = codes
     return row
+
+
+def _latent(latent: NDArray[np.float16], length: int) -> NDArray[np.float32]:
+    row = np.zeros((length, latent.shape[1]), np.float32)
+    row[: len(latent)] = latent
+    return row
+
+
+def _stacked(rows: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
+    """One tensor of all rows; None where they carry none."""
+    given = [row for row in rows if row is not None]
+    return torch.from_numpy(np.stack(given)) if given else None

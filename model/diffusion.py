@@ -14,13 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import CODES, MASK, PAD, ObjectiveConfig, RtdConfig
+from model.config import CODES, MASK, PAD, ModelConfig, ObjectiveConfig, RtdConfig
 from model.masking import draw_masks
 
 
 def corrupt(codes_BT: Tensor, mask_BT: Tensor, valid_BT: Tensor) -> Tensor:
     """What the network sees: the codes, `MASK` where masked, `PAD` where not valid. int64 `[B, T]`."""
     return codes_BT.masked_fill(mask_BT, MASK).masked_fill(~valid_BT, PAD)
+
+
+def visible(model: ModelConfig, codes_BT: Tensor, mask_BT: Tensor, valid_BT: Tensor) -> Tensor:
+    """What the network takes to predict the masked codes: nothing of them, unless it is causal by itself."""
+    if model.kind == "autoregressive":
+        return codes_BT.masked_fill(~valid_BT, PAD)
+    return corrupt(codes_BT, mask_BT, valid_BT)
 
 
 def token_losses(logits_MV: Tensor, codes_BT: Tensor, mask_BT: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -125,6 +132,18 @@ class NllPlan:
 
     masks_NBT: Tensor  # bool
     weights_NB: Tensor  # float32; T_valid / (k N) of a mask with k frames; 0 for a row without valid frames
+
+
+def nll_plan(model: ModelConfig, valid_BT: Tensor, draws: int, generator: torch.Generator) -> NllPlan:
+    """`nll_masks`; of an autoregressive network one mask of every frame, which is exact.
+
+    `ValueError` for `kind: flow`, whose latents have no likelihood here.
+    """
+    if model.kind == "flow":
+        raise ValueError("model.kind flow learns velocities: it has no likelihood of codes")
+    if model.kind == "autoregressive":
+        return NllPlan(valid_BT[None].cpu(), torch.ones(1, len(valid_BT)))
+    return nll_masks(valid_BT, draws, generator)
 
 
 def nll_masks(valid_BT: Tensor, draws: int, generator: torch.Generator) -> NllPlan:

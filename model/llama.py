@@ -18,18 +18,21 @@ ROPE_FACTOR, ROPE_LOW, ROPE_HIGH, ROPE_ORIGINAL = 32.0, 1.0, 4.0, 8192  # Llama 
 
 
 class Cache:
-    """Keys and values of one layer so far: of causal attention, whose past does not change."""
+    """Keys and values of one layer so far, of at most `length` positions: of causal attention, whose past stays."""
 
-    def __init__(self) -> None:
-        self.keys_BKLE: Tensor | None = None
-        self.values_BKLE: Tensor | None = None
+    def __init__(self, length: int) -> None:
+        self.length, self.filled = length, 0
+        self.kept: tuple[Tensor, Tensor] | None = None  # keys and values, [B, K, length, E]
 
     def add(self, k_BKLE: Tensor, v_BKLE: Tensor) -> tuple[Tensor, Tensor]:
         """All keys and values there are, these the last of them."""
-        if self.keys_BKLE is not None and self.values_BKLE is not None:
-            k_BKLE, v_BKLE = torch.cat((self.keys_BKLE, k_BKLE), dim=2), torch.cat((self.values_BKLE, v_BKLE), dim=2)
-        self.keys_BKLE, self.values_BKLE = k_BKLE, v_BKLE
-        return k_BKLE, v_BKLE
+        if self.kept is None:
+            B, K, _, E = k_BKLE.shape
+            self.kept = (k_BKLE.new_empty(B, K, self.length, E), v_BKLE.new_empty(B, K, self.length, E))
+        begin, self.filled = self.filled, self.filled + k_BKLE.shape[2]
+        keys, values = self.kept
+        keys[:, :, begin : self.filled], values[:, :, begin : self.filled] = k_BKLE, v_BKLE
+        return keys[:, :, : self.filled], values[:, :, : self.filled]
 
 
 class Reach(NamedTuple):
@@ -126,7 +129,8 @@ class Attention(nn.Module):
 
     def _spread(self, x_BKLE: Tensor) -> Tensor:
         """Each key-value head, repeated for the query heads that share it."""
-        return x_BKLE.repeat_interleave(self.config.heads // self.config.kv_heads, dim=1)
+        shared = self.config.heads // self.config.kv_heads
+        return x_BKLE if shared == 1 else x_BKLE.repeat_interleave(shared, dim=1)
 
 
 class SwiGlu(nn.Module):

@@ -43,13 +43,13 @@ class Objective(nn.Module):
 
     def __init__(self, model: ModelConfig, config: ObjectiveConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.model = config, model
         self.network = MaskPredictor(model, rtd=config.rtd.weight > 0)
 
     def forward(self, batch: Batch) -> Sums:
         rtd = self.config.rtd
         same_pass = rtd.weight > 0 and rtd.mode == "same_pass"
-        shown_BT = diffusion.corrupt(batch.accompaniment_BT, batch.mask_BT, batch.valid_BT)
+        shown_BT = diffusion.visible(self.model, batch.accompaniment_BT, batch.mask_BT, batch.valid_BT)
         if same_pass:
             swaps = [generator(seed, "swap") for seed in batch.row_seeds]
             shown_BT = diffusion.replace_visible(rtd, shown_BT, batch.mask_BT, batch.valid_BT, swaps)

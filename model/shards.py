@@ -187,6 +187,12 @@ def load_training_split(dataset: Path, stage: StageConfig, model: ModelConfig, s
     width = samples[0].text.shape[1]
     if width != model.prefix_width:
         raise BadInput(f"prefix vectors of {dataset} are {width} wide; set model.prefix_width to that", "prefix_width")
+    if model.kind == "flow" and not {"vocal", "accompaniment"} <= samples[0].latents.keys():
+        raise BadInput(
+            f"{dataset} holds codes and no latents, which model.kind flow learns from; build it with "
+            "tokenization.latents: true",
+            "no_latents",
+        )
     return samples
 
 
@@ -209,4 +215,5 @@ def read_entry(entry: Entry) -> Sample:
 
 
 def _size(sample: Sample) -> int:
-    return sample.vocal.nbytes + sample.accompaniment.nbytes + sample.reference.nbytes + sample.text.nbytes
+    arrays = (sample.vocal, sample.accompaniment, sample.reference, sample.text, *sample.latents.values())
+    return sum(array.nbytes for array in arrays)

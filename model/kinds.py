@@ -1,0 +1,40 @@
+"""What differs between the paper's model and its ablations, in one place: networks, objectives, beginnings.
+
+Conventions: `kind: mask` is the paper's; the others learn from every frame (`mask_schedule: [1.0]`), so that masks,
+denominators and accumulation are the same for all.
+"""
+
+import torch
+
+from model.codebook import embed_codebook
+from model.config import ModelConfig, ObjectiveConfig, TrainRun
+from model.flow import FlowObjective, FlowPredictor
+from model.network import MaskPredictor
+from model.objective import Objective
+from pipeline.codec import codec as codecs
+from pipeline.codec.codec import continuous
+
+
+def build_network(model: ModelConfig, rtd: bool) -> MaskPredictor | FlowPredictor:
+    """The network of a config, its weights drawn from torch's global stream."""
+    return FlowPredictor(model) if model.kind == "flow" else MaskPredictor(model, rtd)
+
+
+def build_objective(model: ModelConfig, objective: ObjectiveConfig) -> Objective | FlowObjective:
+    """The trained module of a config."""
+    return FlowObjective(model, objective) if model.kind == "flow" else Objective(model, objective)
+
+
+def begin(network: MaskPredictor | FlowPredictor, run: TrainRun) -> None:
+    """What a new run takes from its codec, where it asks for it; draws nothing from torch's global stream.
+
+    `BackendUnavailable` for a codec without latents.
+    """
+    if run.model.embeddings == "random" and run.model.kind != "flow":
+        return
+    with torch.random.fork_rng(devices=[]):  # building a codec's network draws weights that its file replaces
+        centroids = torch.from_numpy(continuous(codecs.build(run.codec)).centroids())
+    if isinstance(network, FlowPredictor):
+        network.fit_scale(centroids)
+    else:
+        embed_codebook(network, centroids, run.training.seed)
