@@ -7,8 +7,8 @@ so that order and workers change nothing. One caption is one vector, independent
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from pydantic import Field, PositiveFloat
 
 from pipeline.audio import to_samples, to_seconds
 from pipeline.augmentation import BalanceConfig, apply_filters, balance_filters
-from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, Codec, Codes
+from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, Codec, Codes, continuous
 from pipeline.conditioning.conditioner import Conditioner
 from pipeline.config import Config
 from pipeline.loudness import LoudnessConfig, level
@@ -35,6 +35,7 @@ class TokenizationConfig(Config):
     variants: int = Field(default=4, ge=0)  # V, frequency-balanced copies of a train song; ours: >= 4
     loudness: LoudnessConfig = LoudnessConfig()  # of every stream, after its filters
     reference_hop_seconds: PositiveFloat = 10.24  # s, at most; architecture.md, shard contract
+    latents: bool = False  # keep the codec's continuous latents too, for the ablation `continuous`
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Tokens:
     accompaniment_variants: tuple[VariantRecord, ...]  # 1+V
     reference_variants: tuple[VariantRecord, ...]  # 1+V
     reference_spans: tuple[tuple[float, float], ...]  # R, s
+    latents: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)  # as in `Sample`; empty unless asked for
 
 
 def tokenize(
@@ -66,7 +68,8 @@ def tokenize(
 ) -> Tokens:
     """Tokens of one song (or of one stretched copy: `key` tells them apart). Only `training` samples get variants.
 
-    A song shorter than one reference window has R = 0. `ValueError` for stems of another rate or of different lengths.
+    A song shorter than one reference window has R = 0. `ValueError` for stems of another rate or of different lengths;
+    `BackendUnavailable` for latents of a codec that has none.
     """
     _check(stems)
     variants = config.variants if training else 0
@@ -86,6 +89,7 @@ def tokenize(
         accompaniment_variants=songs,
         reference_variants=references,
         reference_spans=tuple((to_seconds(a, SAMPLE_RATE), to_seconds(b, SAMPLE_RATE)) for a, b in spans),
+        latents=_latents(codec, vocal, stems.accompaniment, draws["accompaniment"], config) if config.latents else {},
     )
 
 
@@ -132,6 +136,18 @@ def _each(
         levelled, gain = level(apply_filters(audio, filters), config.loudness)
         done[filters] = measure(levelled), VariantRecord(filters, gain)
     return np.stack([done[filters][0] for filters in draws]), tuple(done[filters][1] for filters in draws)
+
+
+def _latents(
+    codec: Codec, vocal: Audio, accompaniment: Audio, draws: Sequence[Filters], config: TokenizationConfig
+) -> dict[str, NDArray[np.float16]]:
+    """What the codes quantise: of the levelled vocal, and of each variant of the accompaniment."""
+    source = continuous(codec)
+
+    def measure(audio: Audio) -> NDArray[np.float16]:
+        return source.latents(audio).astype(np.float16)[None]
+
+    return {"vocal": measure(vocal), "accompaniment": _each(accompaniment, draws, config, measure)[0]}
 
 
 def _windows(length: int, window_seconds: Seconds, hop_seconds: Seconds) -> list[tuple[int, int]]:

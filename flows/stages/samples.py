@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flows.stages.context import Context, Rows, artefact, value_of
 from flows.stages.graph import NODES, lineage
 from flows.stages.stems import AugmentedFacts
-from flows.stages.tokens import TokenFacts
+from flows.stages.tokens import LATENT, TokenFacts
 from pipeline.annotation.stage import Annotation
 from pipeline.codec.codec import token_count
 from pipeline.detection.stage import Detection
@@ -44,6 +44,7 @@ class Draft:
             accompaniment=arrays["accompaniment"],
             reference=arrays["reference"],
             text=arrays["text"],
+            latents={n.removeprefix(LATENT): array for n, array in arrays.items() if n.startswith(LATENT)},
         ).validate()
 
 

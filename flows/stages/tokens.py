@@ -18,6 +18,7 @@ from pipeline.separation.stage import Stems
 from pipeline.structure.stage import Structure
 from pipeline.tokenization import slice_agreement, tokenize
 
+LATENT = "latent."  # begins the names of latents in the artefact ``tokens``
 CROP_TOKENS, CROPS = 256, 2  # of each song, encoded apart to see how far slices of its codes agree; ours
 
 
@@ -106,6 +107,7 @@ class TokenizationWorker:
             training=self.context.split(track) == "train",
         )
         arrays = {n: getattr(tokens, n) for n in ("vocal", "accompaniment", "reference", "text")}
+        arrays |= {f"{LATENT}{name}": latent for name, latent in tokens.latents.items()}
         kept = self.context.store(self.stage).put_arrays(track.track_id, "tokens", arrays)
         codec, conditioner = self.codec.spec, self.conditioner.spec
         facts = TokenFacts(

@@ -7,12 +7,17 @@ counts window phases (codecs without windows have one).
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.assets.needs import SHIPPED as NOTHING
+from pipeline.assets.needs import Needs
+from pipeline.assets.store import combined, held
 from pipeline.backends import load_backend
+from pipeline.codec.mucodec.settings import ASSETS as MUCODEC_ASSETS
+from pipeline.codec.mucodec.settings import MuCodecConfig
 from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
@@ -33,8 +38,9 @@ def token_count(samples_48k: int) -> int:
 
 
 class CodecConfig(Config):
-    backend: Literal["embedded"] = "embedded"  # "mucodec" arrives with its port
-    weights: str = ""  # path of a safetensors file; empty = the one shipped in the package
+    backend: Literal["embedded", "mucodec"] = "embedded"
+    weights: str = ""  # of `embedded`: path of a safetensors file; empty = the one shipped in the package
+    mucodec: MuCodecConfig = MuCodecConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,34 @@ class Codec(Protocol):
         """Stereo 48 kHz audio of exactly ``T * 1920`` samples for codes ``[T]``; same codes, same audio."""
 
 
+@runtime_checkable
+class ContinuousCodec(Codec, Protocol):
+    """A codec that also tells what its codes quantise: the continuous ablation and codebook embeddings need it."""
+
+    def latents(self, audio: Audio) -> NDArray[np.float32]:
+        """Latents ``[token_count(n), L]`` of 48 kHz audio before quantisation."""
+
+    def decode_latents(self, latents: NDArray[np.float32]) -> Audio:
+        """Stereo 48 kHz audio of exactly ``T * 1920`` samples for latents ``[T, L]``."""
+
+    def centroids(self) -> NDArray[np.float32]:
+        """The latent that each code stands for, ``[16384, L]``."""
+
+
+def continuous(codec: Codec) -> ContinuousCodec:
+    """The codec itself; `BackendUnavailable` where it has no latents."""
+    if not isinstance(codec, ContinuousCodec):
+        raise BackendUnavailable(f"codec {codec.spec.name!r} has no continuous latents; use codec.backend embedded")
+    return codec
+
+
 SHIPPED = Path(__file__).parent / "weights" / "embedded.safetensors"
 
 
 def weights_sha256(config: CodecConfig) -> str:
     """Hash of the weights that `build` would load, without loading them; `BackendUnavailable` if they are missing."""
+    if config.backend == "mucodec":
+        return combined([held(name) for name in MUCODEC_ASSETS])[0]
     path = Path(config.weights) if config.weights else SHIPPED
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -72,7 +101,15 @@ def weights_sha256(config: CodecConfig) -> str:
         raise BackendUnavailable(f"codec weights {path} can't be read: {error}; set codec.weights") from error
 
 
-BACKENDS = {"embedded": "pipeline.codec.embedded:build"}
+BACKENDS = {"embedded": "pipeline.codec.embedded:build", "mucodec": "pipeline.codec.mucodec.backend:build"}
+
+
+def needs(config: CodecConfig) -> Needs:
+    """What the chosen backend asks of a machine. MuCodec: 1.49 e9 parameters in float32, computed from the published
+    shapes, and room for a window of the autoencoder's widest picture, 2 x 128 x 4096 x 256 values, several at once."""
+    if config.backend == "embedded":
+        return NOTHING
+    return Needs(MUCODEC_ASSETS, gpu_memory_gb=14.0, memory_gb=14.0)
 
 
 def build(config: CodecConfig) -> Codec:

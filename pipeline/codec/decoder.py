@@ -65,8 +65,12 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, codes: Tensor) -> Tensor:
-        batch, steps = codes.shape
-        points = self.centres[codes] / self.spread
+        return self.from_points(self.centres[codes])
+
+    def from_points(self, points: Tensor) -> Tensor:
+        """The same for any points ``[B, T, D]`` in place of the codes' centres."""
+        batch, steps, _ = points.shape
+        points = points / self.spread
         slow = self.slow(_channels_first(self.enter(points)))
         widened = self.widen(_channels_last(slow)).reshape(batch, FRAMES_PER_CODE * steps, FAST_WIDTH)
         fast = _channels_last(self.fast(_channels_first(widened)))

@@ -63,10 +63,25 @@ class EmbeddedCodec:
             raise ValueError(
                 f"codes must be [T] below {len(self.codebook.centres)} with T >= 1, got {codes.dtype} {codes.shape}"
             )
-        log_mel = self.decoder(torch.from_numpy(codes.astype(np.int64))[None])[0]
+        return self._sound(self.decoder(torch.from_numpy(codes.astype(np.int64))[None])[0])
+
+    @torch.inference_mode()
+    def decode_latents(self, latents: Samples) -> Audio:
+        """The same for latents ``[T, D]``: those of the codes' centroids give what the codes give."""
+        centres = self.codebook.centres
+        if latents.ndim != 2 or not len(latents) or latents.shape[1] != centres.shape[1]:
+            raise ValueError(f"latents must be [T, {centres.shape[1]}] with T >= 1, got {latents.shape}")
+        return self._sound(self.decoder.from_points(torch.from_numpy(latents.astype(np.float32))[None])[0])
+
+    def centroids(self) -> Samples:
+        """The latent that each code stands for, ``[16384, D]`` float32."""
+        centres: Samples = self.codebook.centres.numpy()
+        return centres
+
+    def _sound(self, log_mel: torch.Tensor) -> Audio:
         samples = synthesise(enlivened(log_mel).clamp(min=_FLOOR)).numpy()
         audio = resample(Audio(samples[None], mel.SAMPLE_RATE), SAMPLE_RATE)
-        assert audio.length == len(codes) * SAMPLES_PER_CODE
+        assert audio.length * mel.FRAMES_PER_CODE == len(log_mel) * SAMPLES_PER_CODE
         return as_stereo(audio)
 
     def _log_mel(self, audio: Audio) -> torch.Tensor:

@@ -114,7 +114,8 @@ class Sample:
     accompaniment: NDArray[np.uint16]  # [1+V, F, T]
     reference: NDArray[np.float16]  # [1+V, R, W]
     text: NDArray[np.float16]  # [C, W]
-    latents: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)  # optional "vocal", "accompaniment"
+    # optional, before quantisation: "vocal" [F, T, L], "accompaniment" [1+V, F, T, L]
+    latents: Mapping[str, NDArray[np.float16]] = field(default_factory=dict)
 
     def validate(self) -> Self:
         """The sample itself, or `ContractError`."""
@@ -131,6 +132,9 @@ class Sample:
             highest = int(getattr(self, name).max(initial=0))
             if highest >= CODEBOOK_SIZE:
                 raise ContractError(f"{i.key}.{name}: code {highest}, the highest there is is {CODEBOOK_SIZE - 1}")
+        for name, latent in self.latents.items():
+            shape = (*getattr(self, name).shape, latent.shape[-1]) if name in ("vocal", "accompaniment") else ()
+            _check_array(i, f"latent.{name}", latent, np.float16, shape)
         return self
 
     def to_files(self) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, rms_dbfs
-from pipeline.codec.codec import SAMPLE_RATE, CodecConfig, build, token_count
+from pipeline.codec.codec import SAMPLE_RATE, CodecConfig, build, continuous, token_count
 from pipeline.codec.embedded import SHIPPED, EmbeddedCodec
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
@@ -118,7 +118,17 @@ def test_latents_are_what_is_quantised(codec: EmbeddedCodec) -> None:
     assert np.allclose(chosen, distance.min(axis=1), rtol=1e-4)
 
 
+def test_latents_of_the_centroids_sound_as_their_codes(codec: EmbeddedCodec) -> None:
+    codes = codec.encode(melody(2))[0]
+    played = codec.decode_latents(codec.centroids()[codes])
+    assert np.array_equal(played.samples, codec.decode(codes).samples)
+    assert codec.decode_latents(codec.latents(melody(2))).length == codec.decode(codes).length
+    assert continuous(codec) is codec
+
+
 def test_wrong_arguments_are_named(codec: EmbeddedCodec) -> None:
+    with pytest.raises(ValueError, match=r"latents must be \[T, 128\]"):
+        codec.decode_latents(np.zeros((5, 3), np.float32))
     with pytest.raises(ValueError, match="44100"):
         codec.encode(Audio(np.zeros((1, 10), np.float32), 44_100))
     with pytest.raises(ValueError, match="codes must be"):
