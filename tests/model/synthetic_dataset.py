@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,17 @@ def song(
 def with_codes(sample: Sample, vocal: NDArray[np.uint16], accompaniment: NDArray[np.uint16]) -> Sample:
     """The same song with other codes ``[T]``."""
     return Sample(sample.info, vocal[None], accompaniment[None, None], sample.reference, sample.text).validate()
+
+
+def with_latents(sample: Sample, width: int) -> Sample:
+    """The same song with latents whose first number is the code modulo 100, the others noise."""
+    rng = np.random.default_rng(sample.info.tokens)
+    latents = {}
+    for name in ("vocal", "accompaniment"):
+        codes = getattr(sample, name)
+        latents[name] = rng.standard_normal((*codes.shape, width)).astype(np.float16)
+        latents[name][..., 0] = codes % 100
+    return replace(sample, latents=latents).validate()
 
 
 def write_dataset(folder: Path, splits: dict[str, list[list[Sample]]]) -> Path:

@@ -114,6 +114,7 @@ def batch(lengths: tuple[int, ...]) -> Batch:
 
 
 @pytest.mark.parametrize("given", VARIANTS, ids=str)
+@torch.no_grad()
 def test_the_loss_is_the_mean_over_songs_of_their_mean_cross_entropy(given: dict[str, Any]) -> None:
     config = causal(**given)
     torch.manual_seed(0)
