@@ -12,7 +12,7 @@ from flows.build_partition import MOST_BATCHES
 from flows.dataset import Dataset, publish
 from flows.engine.engine import open_engine
 from flows.environment import show_our_logs
-from flows.fan_out import fan_out
+from flows.fan_out import cancel_partitions, fan_out
 from flows.form import order
 from flows.funnel import failure_rate, funnel
 from flows.grouping import STAGE as FINGERPRINT
@@ -56,7 +56,7 @@ class BuildResult:
     dataset: Dataset | None  # None where the shards stage was left out
 
 
-@flow(name="build-dataset", persist_result=False, validate_parameters=True)
+@flow(name="build-dataset", persist_result=False, validate_parameters=True, on_cancellation=[cancel_partitions])
 def build_dataset(build: BuildParameters) -> BuildResult:
     """Songs -> gated, separated, annotated, tokenized shards. Skips whatever the ledger says is committed."""
     with run_ends():

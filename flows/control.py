@@ -13,6 +13,8 @@ from typing import TypeVar
 import httpx
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from pipeline.errors import PipelineError
+
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 SHORT_SECONDS = 10  # for an answer to what a build can do without; ours
@@ -32,6 +34,24 @@ def best_effort(what: str, retries: int = 0) -> Iterator[None]:
         logger.warning("%s: Prefect's server did not take it (%s); the build goes on", what, tell(error))
 
 
+class ServerAwayError(PipelineError):
+    """Prefect's server went away for good while a flow ran."""
+
+
+@contextmanager
+def end_is_told() -> Iterator[None]:
+    """Around a run of a flow: `ServerAwayError`, with what to do, where Prefect could not ask or tell its server."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        if _refused(error):
+            raise
+        raise ServerAwayError(
+            f"Prefect's server does not answer ({tell(error)}), so it knows nothing of this run's end. What was done "
+            "is on disk (`backline status` shows it); once the server is back, run it again: what is done is skipped"
+        ) from error
+
+
 def patiently(what: str, ask: Callable[[], T], patience: float = PATIENCE_SECONDS) -> T:
     """The answer, asked for again while the server is away or overloaded; the last error after `patience` s.
 
@@ -42,11 +62,15 @@ def patiently(what: str, ask: Callable[[], T], patience: float = PATIENCE_SECOND
         try:
             return ask()
         except (httpx.HTTPError, ConnectionError) as error:
-            refused = isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
-            if refused or time.monotonic() > deadline:
+            if _refused(error) or time.monotonic() > deadline:
                 raise
             logger.warning("%s: no answer from Prefect's server (%s); asked again", what, tell(error))
             time.sleep(POLL_SECONDS)
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a server that is well said no."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
 
 
 def tell(error: Exception) -> str:

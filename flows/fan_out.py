@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from uuid import UUID
 
+from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Cancelling
 
 from flows.build_partition import WORKED, PartitionParameters
 from flows.control import POLL_SECONDS, patiently
@@ -28,6 +29,7 @@ from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 IDLE_SECONDS = 300.0  # without any run begun or ended: time to tell of a worker that may be missing; ours
+CANCEL_SECONDS = 20.0  # of patience with a server while a build is cancelled: its worker kills it after 30 s; ours
 PAGE = 200  # runs that one answer of Prefect's API holds at most
 
 
@@ -149,6 +151,37 @@ def read(ids: Sequence[UUID]) -> dict[UUID, FlowRun]:
         return {run: found[run] for run in ids}
 
     return patiently("state of the partitions", ask, patience=float("inf"))
+
+
+def cancel_partitions(flow: Flow[..., object], flow_run: FlowRun, state: State[object]) -> None:
+    """Cancel the runs that a cancelled build started and that go on. A hook: Prefect calls it when the build is ended.
+
+    Runs without a deployment are parts of the build's own process and end with it.
+    """
+    for child in children(flow_run.id):
+        if child.deployment_id is None or (child.state is not None and child.state.is_final()):
+            continue
+
+        def ask(run: UUID = child.id) -> None:
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(run, Cancelling(message="the build that started this run was cancelled"))
+
+        patiently(f"cancelling {child.name}", ask, CANCEL_SECONDS)
+        logger.info("%s is cancelled with its build", child.name)
+
+
+def children(run: UUID) -> list[FlowRun]:
+    """The runs that a run started."""
+    mine = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]))
+
+    def ask() -> list[FlowRun]:
+        found: list[FlowRun] = []
+        with get_client(sync_client=True) as client:
+            while page := client.read_flow_runs(flow_run_filter=mine, limit=PAGE, offset=len(found)):
+                found += page
+        return found
+
+    return patiently("partitions of a cancelled build", ask, CANCEL_SECONDS)
 
 
 def collect(partitions: Sequence[Partition], runs: dict[UUID, FlowRun]) -> Worked:

@@ -51,24 +51,26 @@ def build(
     Example: backline build --library ~/Music/songs --root runs/mine
     """
     from flows.build_dataset import BuildParameters, build_dataset
+    from flows.control import end_is_told
     from flows.work import ALL_STAGES
 
-    result = build_dataset(
-        BuildParameters.model_validate(
-            {
-                "recipe": recipe,
-                "library": library,
-                "root": root,
-                "stages": names(stages) or ALL_STAGES,
-                "only_batches": numbers(only_batches),
-                "force": force,
-                "engine": engine,
-                "limit": limit,
-                "fan_out": fan_out,
-                "overrides": set_ or [],
-            }
+    with end_is_told():
+        result = build_dataset(
+            BuildParameters.model_validate(
+                {
+                    "recipe": recipe,
+                    "library": library,
+                    "root": root,
+                    "stages": names(stages) or ALL_STAGES,
+                    "only_batches": numbers(only_batches),
+                    "force": force,
+                    "engine": engine,
+                    "limit": limit,
+                    "fan_out": fan_out,
+                    "overrides": set_ or [],
+                }
+            )
         )
-    )
     if result.worked == 0:
         out.print("Nothing to do: every stage of every song was committed before.")
     else:

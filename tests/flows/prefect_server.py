@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +95,11 @@ class Server:
         told = self.post(f"flow_runs/{run}/set_state", state={"type": "SCHEDULED", "name": "AwaitingRetry"})
         assert told["status"] == "ACCEPT"
 
+    def cancel(self, run: str) -> None:
+        """What the button Cancel sends."""
+        told = self.post(f"flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+        assert told["status"] == "ACCEPT"
+
     def state(self, run: str) -> str:
         return str(self.ask("GET", f"flow_runs/{run}")["state"]["type"])
 
@@ -126,6 +131,14 @@ class Server:
             yield process
         finally:
             end(process)
+
+
+def until(done: Callable[[], bool], what: str, seconds: float = RUN_SECONDS) -> None:
+    """Wait for what happens elsewhere."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.2)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

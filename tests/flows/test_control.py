@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect_server import free_port
 
 from flows import control
-from flows.control import best_effort, patiently
+from flows.control import ServerAwayError, best_effort, end_is_told, patiently
 from flows.tasks import Progress
 from pipeline.records.ledger import Row
 
@@ -78,3 +78,14 @@ def test_a_no_and_the_end_of_patience_are_raised(error: Exception, patience: flo
     with pytest.raises(type(error)):
         patiently("the answer", ask, patience)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("error", [refusal(503), httpx.ConnectError("All connection attempts failed")])
+def test_run_whose_server_went_away_ends_with_a_word_on_what_to_do(error: Exception) -> None:
+    with pytest.raises(ServerAwayError, match=r"What was done is on disk .* run it again"), end_is_told():
+        raise error
+
+
+def test_run_whose_server_said_no_ends_with_that() -> None:
+    with pytest.raises(httpx.HTTPStatusError, match="422"), end_is_told():
+        raise refusal(422)

@@ -1,12 +1,14 @@
 """Partitions as runs of their own on a real server: the same dataset as in one process, and what a Retry runs again."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prefect_server import Server
+from prefect_server import Server, until
 from pydantic import ValidationError
 from rehearsals import SONGS, manifest_of, rehearsal, track
 
+from flows.bench.server import processes
 from flows.build_partition import MOST_BATCHES, OtherSettingsError, PartitionParameters, check
 from flows.fan_out import NoDeploymentError, fan_out, partition
 from flows.work import open_build
@@ -41,6 +43,28 @@ def test_failed_partition_alone_runs_again_and_the_dataset_is_the_undisturbed_on
     assert {("detection-3", "Cached"), ("separation-2", "Cached"), ("separation-3", "Failed")} <= set(tasks)
     assert ("separation-3", "Completed") in tasks
     assert manifest_of(build) == undisturbed
+
+
+@pytest.mark.slow  # three flow runs in processes of their own, on a real server
+def test_cancelled_build_ends_its_partitions_too(
+    server: Server, deployments: dict[str, dict[str, Any]], tiny: Path, tmp_path: Path
+) -> None:
+    slowly = "rehearsal={sleep: 20}"  # 5 minutes a partition, longer than this test waits
+    build = rehearsal(
+        tiny, tmp_path / "root", slowly, fan_out="build-partition/pool", stages=["fingerprint"], partition_batches=2
+    )
+    with server.worker() as worker:
+        run = server.run(build)
+        until(lambda: states(server, run).count("RUNNING") == 2, "both partitions run")
+        server.cancel(run)
+        assert server.ended(run) == "CANCELLED"
+        until(lambda: states(server, run) == ["CANCELLED"] * 2, "both partitions are cancelled", 120)
+        until(lambda: processes(worker.pid) == [worker.pid], "their processes end", 60)
+
+
+def states(server: Server, run: str) -> list[str]:
+    """Of the runs that a run started."""
+    return [child["state"]["type"] for child in server.children(run).values()]
 
 
 def test_partition_has_the_work_of_its_build_and_stays_under_the_limit_of_task_runs(tiny: Path, tmp_path: Path) -> None:

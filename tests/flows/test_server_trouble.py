@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.types.entrypoint import EntrypointType
-from prefect_server import ROOT, Server
+from prefect_server import ROOT, Server, until
 from rehearsals import SONGS, manifest_of, rehearsal
 
 from flows.bench.server import processes
@@ -26,13 +25,6 @@ from pipeline.records.ledger import Ledger
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 SLOWLY = "rehearsal={sleep: 0.1}"  # changes no byte
 BUILD_SECONDS = 600
-
-
-def until(done: Callable[[], bool], what: str, seconds: float = BUILD_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        time.sleep(0.2)
 
 
 def rows(build: BuildParameters, stage: str) -> int:
