@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -39,6 +39,20 @@ def read_state(path: Path, *outer: str) -> dict[str, Tensor]:
         raise BackendUnavailable(
             f"{path} has not the layout of the published file: no {' > '.join(outer) or 'tensors'} in it"
         ) from error
+
+
+def read_below(path: Path, *prefixes: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose names begin with one of some prefixes; the others are not read.
+
+    `BackendUnavailable` where the file is missing or cut short.
+    """
+    if not path.is_file():
+        raise BackendUnavailable(f"{path} is missing; `backline assets pull` fetches weights")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BackendUnavailable(f"{path} can't be read as weights ({error}); fetch it again") from error
 
 
 def load_strictly(network: nn.Module, state: State, where: object) -> None:

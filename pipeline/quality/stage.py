@@ -2,7 +2,8 @@
 
 Conventions: this stage measures and never judges; the gate lives in selection, outside every stage key. The names of
 the scores and their mean belong to the backend: ``signal`` gives level, clipping, bandwidth, noise and hum, which are
-properties of the recording and not of the music, and means them so that one bad score can't be bought off.
+properties of the recording and not of the music, and means them so that one bad score can't be bought off;
+``songeval`` gives Coherence, Musicality, Memorability, Clarity and Naturalness, and their plain mean.
 """
 
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
+from pipeline.assets.needs import SHIPPED, Needs
 from pipeline.backends import load_backend
 from pipeline.config import Config
 from pipeline.types import Audio
@@ -25,10 +27,15 @@ class Anchors(Config):
     good: float
 
 
+class SongEvalConfig(Config):
+    # s; a longer song is cut into equal parts, heard apart (see songeval/README.md). Ours, for memory: released, none
+    whole_seconds: float = Field(default=600.0, ge=1.0)
+
+
 class QualityConfig(Config):
     """Anchors: ours, set on 43 rendered songs and 41 real recordings, 30 to 40 s each, clean and with faults."""
 
-    backend: Literal["signal"] = "signal"
+    backend: Literal["signal", "songeval"] = "signal"
     level: Anchors = Anchors(poor=-48.0, good=-40.0)  # dBFS RMS of what isn't silent
     clipping: Anchors = Anchors(poor=0.03, good=0.003)  # share of samples on flat tops
     bandwidth: Anchors = Anchors(poor=9_000.0, good=12_000.0)  # Hz, of a spectrum that ends by itself
@@ -36,6 +43,8 @@ class QualityConfig(Config):
     noise: Anchors = Anchors(poor=-31.0, good=-43.0)  # dB, steady noise against the programme, weighed by steadiness
     hum: Anchors = Anchors(poor=-24.0, good=-34.0)  # dB, lines of the mains against the programme
     exponent: float = Field(default=-8.0, lt=0)  # of the power mean; ours: a single score of 2 among fives gives 2.4
+    songeval: SongEvalConfig = SongEvalConfig()
+    device: Literal["cpu", "cuda"] = "cpu"  # of SongEval
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,16 @@ class Rater(Protocol):
         """Rate a file of any rate and channel count. Same audio, same scores."""
 
 
-BACKENDS = {"signal": "pipeline.quality.signal:build"}
+BACKENDS = {"signal": "pipeline.quality.signal:build", "songeval": "pipeline.quality.songeval.rater:build"}
+SONGEVAL_ASSETS = ("muq", "songeval")
+
+
+def needs(config: QualityConfig) -> Needs:
+    """What the chosen backend asks of a machine. SongEval: 0.35 e9 parameters in float32 (1.4 GB) and, computed, 1.4 GB
+    for each 10 minutes of the widest layer of MuQ's attention part, a few at once."""
+    if config.backend == "signal":
+        return SHIPPED
+    return Needs(SONGEVAL_ASSETS, gpu_memory_gb=6.0, memory_gb=6.0)
 
 
 def build(config: QualityConfig) -> Rater:

@@ -18,7 +18,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import W
 from pipeline.assets.pull import install
 from pipeline.assets.store import VARIABLE, held
 from pipeline.encoders.muq import mel, weights
-from pipeline.encoders.muq.network import MuQ, MuQShape
+from pipeline.encoders.muq.network import PIECE, MuQ, MuQShape
 from pipeline.errors import BackendUnavailable
 from pipeline.published import below
 
@@ -113,6 +113,14 @@ def test_the_convolutions_written_out() -> None:
     rows = y[0].permute(2, 0, 1).reshape(3, -1)  # a row holds the bands of one channel after another
     expected = rows @ state["linear.weight"].T + state["linear.bias"]
     torch.testing.assert_close(network.from_mel(x[:, 0], 0)[0][0], expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("frames", [2 * PIECE, PIECE + 1, PIECE + 7, 2 * PIECE + 10])
+def test_pieces_of_a_long_spectrogram_are_one(frames: int) -> None:
+    front = tiny().double().conv
+    mel_frames = torch.randn(1, 128, frames, generator=torch.Generator().manual_seed(4)).double()
+    whole = front.linear(front.conv(mel_frames[:, None]).permute(0, 3, 1, 2).flatten(2))
+    torch.testing.assert_close(front(mel_frames), whole, rtol=0, atol=1e-12)
 
 
 def test_answers_do_not_depend_on_batch_mates() -> None:

@@ -20,6 +20,8 @@ FRAME_RATE = 25  # states a second
 SAMPLES_PER_STATE = 960  # at 24 kHz
 THETA = 10_000.0  # of the rotary positions; w2v2_config.json
 HEAD = 64  # width of one head, in every published size
+PIECE = 6144  # spectrogram frames (61 s) convolved at once: 0.4 GB for each inner picture at full size; ours
+MARGIN = 12  # frames beside a piece: a state hears 9 on either side, and places stay multiples of 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,13 @@ class Subsampling(nn.Module):
         self.linear = nn.Linear(shape.channels * (BANDS // 4), shape.width)
 
     def forward(self, mel: Tensor) -> Tensor:
-        x = self.conv(mel[:, None])  # [B, channels, 32, T]
+        """In pieces that overlap as far as a state hears: the states are those of the whole."""
+        return torch.cat([self._piece(mel, start) for start in range(0, mel.shape[-1], PIECE)], dim=1)
+
+    def _piece(self, mel: Tensor, start: int) -> Tensor:
+        first = max(0, start - MARGIN)
+        x = self.conv(mel[:, None, :, first : start + PIECE + MARGIN])  # [B, channels, 32, t]
+        x = x[..., (start - first) // 4 :][..., : PIECE // 4]
         return cast(Tensor, self.linear(x.permute(0, 3, 1, 2).flatten(2)))
 
 
