@@ -41,6 +41,7 @@ class CodecConfig(Config):
     backend: Literal["embedded", "mucodec"] = "embedded"
     weights: str = ""  # of `embedded`: path of a safetensors file; empty = the one shipped in the package
     mucodec: MuCodecConfig = MuCodecConfig()
+    device: Literal["cpu", "cuda"] = "cpu"  # of `mucodec`
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,228 @@
+"""MuCodec: one code every 40 ms for a song's mono sum, and a decoder that imagines the rest of it, stereo included.
+
+Conventions: encoding hears the mean of both channels at 24 kHz, in windows of 1024 codes whose answers depend on the
+whole window (`windows`); codes are those of the released code, decoded sound is its to rounding where the noise is the
+same. See the README beside this for every difference.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.assets.store import combined, held
+from pipeline.audio import as_stereo
+from pipeline.batching import in_batches
+from pipeline.codec.codec import SAMPLE_RATE, CodecConfig, CodecSpec, Codes, token_count
+from pipeline.codec.mucodec import weights
+from pipeline.codec.mucodec.flow import solve
+from pipeline.codec.mucodec.hifigan import synthesise
+from pipeline.codec.mucodec.resampling import halved
+from pipeline.codec.mucodec.settings import ASSETS, WINDOW_TOKENS, MuCodecConfig
+from pipeline.codec.mucodec.windows import (
+    CODE_HOP,
+    FADE,
+    SAMPLES_PER_CODE,
+    WINDOW,
+    Phase,
+    crossed,
+    decoding_count,
+    decoding_windows,
+    encoding_windows,
+    hop_of,
+    levelled,
+    phases,
+)
+from pipeline.encoders.muq.network import SAMPLES_PER_STATE
+from pipeline.types import Audio, Samples
+
+LAYER = 6  # hidden state of MuQ that is quantised; the released code's layer_num 7 less one
+CHANNELS, BANDS = 16, 32  # of one ear's latents
+FRAMES = WINDOW_TOKENS // 2  # latents of one window, at 12.5 Hz
+KNOWN = (WINDOW_TOKENS - CODE_HOP) // 2  # latents that a window shares with the one before
+ENCODED_AT_ONCE = 3  # windows; the released code's batch_size
+DECODED_AT_ONCE = 4  # songs; ours
+
+
+class MuCodec:
+    """See the module; `Codec` is the contract."""
+
+    def __init__(
+        self,
+        networks: weights.Networks,
+        config: MuCodecConfig,
+        device: str = "cpu",
+        weights_sha256: str = "",
+        licence: str = "",
+    ) -> None:
+        for network in networks.modules():
+            network.to(device)
+        self.networks, self.config, self.device = networks, config, device
+        self.spec = CodecSpec(
+            name="mucodec",
+            weights_sha256=weights_sha256,
+            licence=licence,
+            window_tokens=WINDOW_TOKENS,
+            hop_samples=hop_of(config.windows),
+            phases=config.phases,
+            context_frames=WINDOW_TOKENS - 1,
+        )
+
+    @torch.inference_mode()
+    def encode(self, audio: Audio) -> Codes:
+        """Codes ``[F, token_count(n)]``. `ValueError` unless 48 kHz and at least one sample."""
+        sound, total = self._usable(audio), token_count(audio.length)
+        rows: list[Tensor] = []
+        for phase in phases(self.config.phases, self.config.windows):
+            rows.append(self._phase(sound, phase, total, rows))
+        return torch.stack(rows).cpu().numpy().astype(np.uint16)
+
+    @torch.inference_mode()
+    def latents(self, audio: Audio) -> Samples:
+        """Points ``[token_count(n), 32]``, float32, of phase 0, whose nearest centres by angle `encode` names."""
+        states = self._states(self._usable(audio), token_count(audio.length))
+        return _samples(self.networks.quantiser.points(states[None])[0])
+
+    def centroids(self) -> Samples:
+        """``[16384, 32]``, float32."""
+        return _samples(self.networks.quantiser.codebook.weight)
+
+    def decode(self, codes: Codes) -> Audio:
+        """Stereo 48 kHz audio of ``T * 1920`` samples for codes ``[T]``; same codes, same audio."""
+        return self.decode_batch([codes])[0]
+
+    def decode_batch(self, songs: Sequence[Codes]) -> list[Audio]:
+        """The sound of several songs of any lengths, as `decode` gives it but for rounding."""
+        return self._played([self.points(codes) for codes in songs], [np.asarray(c, "<u2").tobytes() for c in songs])
+
+    def decode_latents(self, latents: Samples) -> Audio:
+        """The sound of points ``[T, 32]`` that were never quantised; same points, same audio."""
+        width = self.networks.quantiser.codebook.embedding_dim
+        if latents.ndim != 2 or latents.shape[1] != width or not len(latents):
+            raise ValueError(f"latents must be [T, {width}] with T >= 1, got {latents.shape}")
+        points = self.networks.quantiser.codebook.weight.new_tensor(latents)
+        return self._played([points], [np.asarray(latents, "<f4").tobytes()])[0]
+
+    def points(self, codes: Codes) -> Tensor:
+        """``[T, 32]``: the centres of codes ``[T]``."""
+        size = self.networks.quantiser.codebook.num_embeddings
+        if codes.ndim != 1 or not codes.size or int(codes.max()) >= size:
+            raise ValueError(f"codes must be [T] below {size} with T >= 1, got {codes.dtype} {codes.shape}")
+        return self.networks.quantiser.codebook.weight[torch.from_numpy(codes.astype(np.int64)).to(self.device)]
+
+    @torch.inference_mode()
+    def sounds(self, songs: Sequence[Tensor], noises: Sequence[Tensor]) -> list[Tensor]:
+        """Points ``[T, 32]`` and noise ``[windows, 32, 512, 32]`` of each song -> sound ``[2, T * 1920]``."""
+        latents = self.pictures([decoding_windows(points.T) for points in songs], noises)
+        joined = [crossed([self.heard(window) for window in song], FADE) for song in latents]
+        return [sound[:, : len(points) * SAMPLES_PER_CODE] for sound, points in zip(joined, songs, strict=True)]
+
+    def _played(self, songs: Sequence[Tensor], keys: Sequence[bytes]) -> list[Audio]:
+        noises = [self._noise(key, len(points)) for key, points in zip(keys, songs, strict=True)]
+        return [Audio(_samples(sound), SAMPLE_RATE) for sound in self.sounds(songs, noises)]
+
+    def _noise(self, key: bytes, codes: int) -> Tensor:
+        """``[windows, 32, 512, 32]``, drawn from the seed and what is decoded."""
+        digest = hashlib.sha256(f"{self.config.seed}:".encode() + key).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+        return torch.randn(decoding_count(codes), 2 * CHANNELS, FRAMES, BANDS, generator=generator)
+
+    def pictures(self, songs: Sequence[Tensor], noises: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Windows of points ``[windows, 32, 1024]`` of each song -> their latents ``[32, 512, 32]``, one after another.
+
+        A window begins with what the one before it ended with; songs go side by side.
+        """
+        done: list[list[Tensor]] = [[] for _ in songs]
+        for step in range(max(map(len, songs))):
+            going = [n for n, windows in enumerate(songs) if len(windows) > step]
+            pieces = [(songs[n][step], noises[n][step], done[n][-1][:, -KNOWN:] if step else None) for n in going]
+            solved = in_batches(pieces, DECODED_AT_ONCE, self._solved, "MuCodec")
+            for n, latents in zip(going, solved, strict=True):
+                done[n].append(latents)
+        return done
+
+    def heard(self, latents: Tensor) -> Tensor:
+        """One window's latents ``[32, 512, 32]`` -> its sound ``[2, 1966080]``."""
+        ears = latents.reshape(2, CHANNELS, *latents.shape[1:])
+        mel = self.networks.vae.decode(ears)[:, 0].transpose(1, 2)
+        return synthesise(self.networks.vocoder, mel)[:, :WINDOW]
+
+    def condition(self, points: Tensor) -> Tensor:
+        """``[B, 32, 1024]`` -> ``[B, 32, 512, 32]``: what the decoder is led by; two codes make a frame of latents."""
+        rows: Tensor = self.networks.condition(self.networks.quantiser.restored(points.transpose(1, 2)))
+        return rows.reshape(len(rows), -1, 2 * CHANNELS, BANDS).transpose(1, 2)
+
+    def _solved(self, pieces: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> list[Tensor]:
+        """Latents of one window of each of several songs, all first ones or all later ones."""
+        condition = self.condition(torch.stack([points for points, _, _ in pieces]))
+        noise = torch.stack([noise for _, noise, _ in pieces]).to(condition)
+        statistics, context = self.networks.statistics.to(condition), torch.zeros_like(noise)
+        before = [known for _, _, known in pieces if known is not None]
+        if before:
+            context[:, :, :KNOWN] = statistics.normalised(torch.stack(before))
+        with self._precision():
+            solved = solve(
+                self.networks.estimator,
+                noise,
+                context,
+                KNOWN if before else 0,
+                condition,
+                self.config.guidance,
+                self.config.steps,
+            )
+        return list(statistics.restored(solved))
+
+    def _phase(self, sound: Tensor, phase: Phase, total: int, rows: Sequence[Tensor]) -> Tensor:
+        """Codes ``[total]`` of one shift of the windows; `rows` are those of the shifts before it."""
+        if phase.first_code >= total or phase.first_sample >= sound.shape[1]:
+            return rows[0]
+        states = self._states(sound[:, phase.first_sample :], total - phase.first_code)
+        codes = self.networks.quantiser.encode(states[None])[0]
+        return torch.cat([rows[0][: phase.first_code], codes]) if rows else codes
+
+    def _states(self, sound: Tensor, count: int) -> Tensor:
+        """``[count, width]``: MuQ's states of the first `count` codes of levelled audio."""
+        windows = encoding_windows(sound, count, self.config.windows)
+        return torch.cat(in_batches(list(windows), ENCODED_AT_ONCE, self.window_states, "MuQ"))[:count]
+
+    def window_states(self, windows: Sequence[Tensor]) -> list[Tensor]:
+        """Windows ``[2, 1966560]`` -> states ``[1024, width]`` each."""
+        stereo = torch.stack(list(windows)).to(self.device, self.networks.muq.conv.linear.weight.dtype)
+        mono = halved((stereo[:, 0] + stereo[:, 1]) / 2.0)
+        whole = mono.shape[-1] // SAMPLES_PER_STATE * SAMPLES_PER_STATE
+        return list(self.networks.muq(mono[:, :whole], last=LAYER)[-1])
+
+    def _usable(self, audio: Audio) -> Tensor:
+        """``[2, samples]``, levelled."""
+        if audio.sample_rate != SAMPLE_RATE:
+            raise ValueError(f"the codec takes {SAMPLE_RATE} Hz, got {audio.sample_rate} Hz: resample first")
+        if audio.length == 0:
+            raise ValueError("the codec takes audio of at least one sample, got none")
+        stereo = as_stereo(audio if audio.channels <= 2 else audio.mono())
+        return levelled(torch.from_numpy(np.ascontiguousarray(stereo.samples)))
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device, dtype=getattr(torch, self.config.precision))
+
+
+def _samples(tensor: Tensor) -> Samples:
+    samples: Samples = tensor.float().cpu().numpy()
+    return samples
+
+
+def build(config: CodecConfig) -> MuCodec:
+    """The codec of pulled weights; `BackendUnavailable` says what is missing and the command that brings it."""
+    files = [held(name) for name in ASSETS]
+
+    def muq() -> Path:
+        files.append(held("mucodec-muq"))
+        return files[-1].tensors("muq_dev/muq.pt")
+
+    networks = weights.load(files[0].tensors("ckpt/mucodec.pt"), files[1].tensors("tools/audioldm_48k.pth"), muq)
+    return MuCodec(networks, config.mucodec, config.device, *combined(files))

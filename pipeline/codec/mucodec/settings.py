@@ -1,0 +1,21 @@
+"""What can be set of MuCodec. Light: no network is imported for it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.config import Config
+
+WINDOW_TOKENS = 1024  # codes of one window: 40.96 s
+ASSETS = ("mucodec", "mucodec-vae")  # in this order their hashes make the codec's one
+
+
+class MuCodecConfig(Config):
+    # released: audio tiled with itself, windows start every 40.97 s; zero_pad: silence, and every 40.96 s
+    windows: Literal["released", "zero_pad"] = "released"
+    phases: int = Field(default=1, ge=1, le=WINDOW_TOKENS)  # F, shifts of the windows; released code: 1
+    guidance: float = Field(default=1.5, ge=1.0)  # of the decoder, 1 = none; released code
+    steps: int = Field(default=20, ge=1)  # Euler steps of the decoder; released code
+    seed: int = 0  # of the decoder's noise, together with the codes; ours
+    # of the decoder's network: the released code decodes in float16 on a GPU; float32 repeats everywhere
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
