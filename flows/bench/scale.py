@@ -8,6 +8,7 @@ off goes on where it was, and its figures are the sums over all attempts.
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from pipeline.records.scan import Scan
 SETTINGS = ("rehearsal={}", "build.workers=1")
 ONCE = 2  # task runs of a build as a whole: the catalogue, the groups of near-duplicates
 ATTEMPTS = "attempts.jsonl"
+LOOK_SECONDS = 0.2  # s between looks at a build and its server; ours
 SECONDS = ("seconds", "client_cpu", "server_cpu", "server_idle")
 Say = Callable[[str], None]
 
@@ -117,8 +119,7 @@ def run_build(case: Path, library: Path, stages: Sequence[str], server: Server, 
     before, begun, log = server.use(), time.monotonic(), case / "build.log"
     with log.open("ab") as file:
         process = subprocess.Popen(words, env=server.environment, stdout=file, stderr=file)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        used = wait_for(process, server)
     seconds = time.monotonic() - begun
     after, idle = server.use(), idle_rate * (time.monotonic() - begun)
     added = {name: after.rows[name] - before.rows[name] for name in after.rows}
@@ -141,7 +142,21 @@ def run_build(case: Path, library: Path, stages: Sequence[str], server: Server, 
         file.write(json.dumps(asdict(told)) + "\n")
     if not told.ended:
         tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        if not server.alive:
+            tail += f"\nits Prefect server had died; the end of {server.log}:\n{server.log.read_text('utf-8')[-2000:]}"
         raise RehearsalFailedError(f"the build ended with {process.returncode}; run the bench again to go on:\n{tail}")
+
+
+def wait_for(process: "subprocess.Popen[bytes]", server: Server) -> resource.struct_rusage:
+    """What a build used, once it has ended; one whose server has died is ended: it would ask for it for hours."""
+    while True:
+        pid, status, used = os.wait4(process.pid, os.WNOHANG)
+        if pid:
+            process.returncode = os.waitstatus_to_exitcode(status)
+            return used
+        if not server.alive:
+            process.kill()
+        time.sleep(LOOK_SECONDS)
 
 
 def attempts(case: Path) -> list[Attempt]:

@@ -3,9 +3,10 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from flows.bench.scale import ScaleCase
@@ -29,6 +30,33 @@ def exponent(cases: Sequence[ScaleCase]) -> float:
     mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
     covered = sum((x - mean_x) ** 2 for x, _ in points)
     return float(sum((x - mean_x) * (y - mean_y) for x, y in points) / covered)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """CPU seconds as a straight line over songs."""
+
+    fixed: float  # s of a build without songs
+    per_song: float  # s
+    residuals: tuple[float, ...]  # of each case: measured over told by the line, less 1
+
+
+def fit(cases: Sequence[ScaleCase]) -> Line | None:
+    """The line of least squares of the relative errors, since what disturbs a build grows with it; None for one size.
+
+    With two sizes it goes through both: it takes three to see that it is none.
+    """
+    songs, cpu = np.array([case.songs for case in cases], float), np.array([case.cpu for case in cases])
+    if len(set(songs)) < 2:
+        return None
+    terms = np.stack([np.ones_like(songs), songs], axis=1)
+    (fixed, per_song), *_ = np.linalg.lstsq(terms / cpu[:, None], np.ones_like(cpu), rcond=None)
+    return Line(float(fixed), float(per_song), tuple((cpu / (fixed + per_song * songs) - 1).tolist()))
+
+
+def in_words(line: Line) -> str:
+    residuals = ", ".join(f"{100 * share:+.1f} %" for share in line.residuals)
+    return f"CPU = {line.fixed:.1f} s + {1e3 * line.per_song:.2f} ms a song; the cases lie off by {residuals}"
 
 
 def missed(cases: Sequence[ScaleCase]) -> list[str]:
@@ -74,20 +102,29 @@ def table_of(cases: Sequence[ScaleCase]) -> Table:
 
 
 def draw(cases: Sequence[ScaleCase], path: Path) -> None:
-    """CPU over songs on two logarithmic axes, with the straight line of proportion; the suffix chooses PNG or SVG."""
+    """CPU over songs with the line that fits it, on logarithmic axes, and how far each case lies off the line.
+
+    The suffix chooses PNG or SVG.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    songs, ordered = [case.songs for case in cases], sorted(cases, key=lambda case: case.songs)
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    axes, below = figure.subplots(2, sharex=True, height_ratios=[4, 1])
+    ordered = sorted(cases, key=lambda case: case.songs)
+    songs, line = [case.songs for case in ordered], fit(ordered)
     for name, values in {
+        "client and server": [case.cpu for case in ordered],
         "client": [case.client_cpu for case in ordered],
         "server": [case.server_cpu for case in ordered],
         "nothing left to do": [case.again_cpu for case in ordered],
     }.items():
-        axes.loglog(sorted(songs), values, marker="o", label=name)
-    scale = ordered[-1].cpu / ordered[-1].songs
-    axes.loglog(sorted(songs), [scale * n for n in sorted(songs)], "k:", label="in proportion")
-    axes.set(xlabel="songs", ylabel="CPU s", title=f"Overhead of a build: CPU grows like songs^{exponent(cases):.2f}")
+        axes.loglog(songs, values, marker="o", label=name)
+    if line is not None:
+        between = np.geomspace(songs[0], songs[-1])
+        label = f"{line.fixed:.1f} s + {1e3 * line.per_song:.2f} ms a song"
+        axes.plot(between, line.fixed + line.per_song * between, "k:", label=label)
+        below.stem(songs, [100 * share for share in line.residuals])
+    axes.set(ylabel="CPU s", title=f"Overhead of a build: CPU grows like songs^{exponent(cases):.2f}")
+    below.set(xlabel="songs", ylabel="off the line, %")
     axes.legend()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -20,7 +20,7 @@ from flows.environment import DEFAULTS
 from flows.serving import ServerDownError, healthy
 
 TICKS = os.sysconf("SC_CLK_TCK")  # of /proc's CPU times in a second
-DATABASE = "prefect.db"
+DATABASE, LOG = "prefect.db", "server.log"
 TABLES = ("flow_run", "task_run", "artifact", "events", "log")
 QUIET_SECONDS = 3.0  # without new rows: the server has recorded what it was sent; ours
 START_SECONDS = 900.0  # a measurement may have to wait for a busy machine; ours
@@ -51,6 +51,18 @@ class Server:
     def environment(self) -> dict[str, str]:
         """What a client of it needs."""
         return os.environ | DEFAULTS | settings(self.home) | {"PREFECT_API_URL": f"http://127.0.0.1:{self.port}/api"}
+
+    @property
+    def log(self) -> Path:
+        return self.home / LOG
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs; one that was not waited for yet is a zombie."""
+        try:
+            return _stat(self.pid)[0] != "Z"
+        except OSError:
+            return False
 
     def use(self) -> ServerUse:
         """Now, or once what it was sent is recorded: it goes on for a while after its client has left."""
@@ -94,7 +106,7 @@ def private_server(home: Path) -> Iterator[Server]:
         port = int(probe.getsockname()[1])
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"} | DEFAULTS | settings(home)
-    with (home / "server.log").open("ab") as log:
+    with (home / LOG).open("ab") as log:
         process = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
     try:
         _wait(process, port, home)
@@ -112,7 +124,7 @@ def _wait(process: "subprocess.Popen[bytes]", port: int, home: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not healthy(port):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise ServerDownError(f"the Prefect server did not answer on port {port}; see {home / 'server.log'}")
+            raise ServerDownError(f"the Prefect server did not answer on port {port}; see {home / LOG}")
         time.sleep(0.5)
 
 

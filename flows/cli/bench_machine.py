@@ -37,7 +37,7 @@ def scale(
     """
     from flows.bench.planning import plan as plan_build
     from flows.bench.scale import measure
-    from flows.bench.scale_show import draw, missed, table_of, to_json
+    from flows.bench.scale_show import draw, fit, in_words, missed, table_of, to_json
 
     cases = []
     with ExitStack() as stack:
@@ -49,8 +49,11 @@ def scale(
         if plan:
             planned = plan_build(Path(stack.enter_context(TemporaryDirectory(prefix="backline-plan-"))), plan)
             typer.echo(json.dumps(asdict(planned)))
+    fitted = fit(cases)
     if cases and not as_json:
         out.print(table_of(cases))
+    if fitted is not None:
+        typer.echo(json.dumps({"fit": asdict(fitted)}) if as_json else in_words(fitted))
     if plot and cases:
         draw(cases, plot)
     for line in (lines := missed(cases)):

@@ -2,14 +2,18 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.bench.planning import plan
-from flows.bench.scale import ONCE, ScaleCase, attempts, measure
-from flows.bench.scale_show import draw, exponent, missed, table_of, to_json
+from flows.bench.scale import ONCE, ScaleCase, attempts, measure, wait_for
+from flows.bench.scale_show import draw, exponent, fit, in_words, missed, table_of, to_json
+from flows.bench.server import Server
 from flows.stages.graph import NODES
 from pipeline.records.catalog import Catalog
 
@@ -68,6 +72,35 @@ def test_the_exponent_is_the_power_of_the_songs() -> None:
     assert exponent([case(n, 10.0 + 0.01 * n) for n in (1000, 10_000, 140_000)]) == pytest.approx(1.0)
     assert exponent([case(n, 10.0 + 1e-6 * n**2) for n in (1000, 10_000)]) == pytest.approx(2.0)
     assert math.isnan(exponent([case(1000, 20.0)]))
+
+
+def test_the_line_is_that_of_the_costs() -> None:
+    line = fit([case(n, 12.0 + 0.008 * n) for n in (1000, 10_000, 140_000)])
+    assert line is not None
+    assert (line.fixed, line.per_song) == pytest.approx((12.0, 0.008))
+    assert line.residuals == pytest.approx((0.0, 0.0, 0.0), abs=1e-9)
+    assert in_words(line).startswith("CPU = 12.0 s + 8.00 ms a song")
+    bent = fit([case(n, 12.0 + 0.008 * n + 1e-7 * n**2) for n in (1000, 10_000, 140_000)])
+    assert bent is not None
+    assert max(map(abs, bent.residuals)) > 0.05
+    assert fit([case(1000, 20.0)]) is None
+
+
+def test_a_build_whose_server_has_died_is_ended(tmp_path: Path) -> None:
+    server = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    build = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        told = Server(tmp_path, 0, server.pid)
+        assert told.alive
+        server.kill()
+        wait_for(build, told)
+        assert not told.alive
+        assert build.returncode == -signal.SIGKILL
+    finally:
+        for process in (build, server):
+            process.kill()
+        server.communicate()
+    assert not told.alive
 
 
 def test_each_bar_that_is_missed_is_named() -> None:
