@@ -25,6 +25,7 @@ from model.evaluation.measures import Judges, MusicnnEmbedder
 from model.evaluation.nll import HeldOut, code_counts, held_out
 from model.evaluation.results import Results
 from model.evaluation.score import Progress, Subject, evaluate
+from model.flow import FlowPredictor
 from model.generate import Generator
 from model.shards import ShardSamples
 from pipeline.config import Config
@@ -113,8 +114,11 @@ def judges(recipe: Recipe, generator: Generator) -> Judges:
 
 def _likelihood(
     generator: Generator, dataset: Path, samples: list[Sample], recipe: Recipe, progress: Progress
-) -> HeldOut:
-    """Held-out nats per token, beside the unigram of the first stage's training tokens."""
+) -> HeldOut | None:
+    """Held-out nats per token, beside the unigram of the first stage's training tokens; None of a model of latents."""
+    if isinstance(generator.network, FlowPredictor):
+        logger.info("no held-out likelihood: model.kind flow has none")
+        return None
     counts = code_counts(ShardSamples(dataset, generator.run.training.stages[0].split))
     return held_out(generator.network, samples, counts, recipe.evaluation.nll, recipe.evaluation.seed, progress)
 
