@@ -63,6 +63,7 @@ class BuildConfig(Config):
     # stage that needs no longer for 256 songs makes one file of them instead of 16, which every later look has to read.
     part_seconds: float = Field(default=20.0, ge=0)
     ray_address: str = ""  # of a Ray cluster; empty = RAY_ADDRESS, else a Ray of our own on this machine
+    gpu_memory_gb: float = Field(default=0.0, ge=0)  # GB of one GPU of yours, so that small models share it; 0 = 8 GB
     resources: Mapping[str, Resources] = {}  # stage -> what each of its workers on Ray holds, in place of our guess
     failure_limit: float = Field(default=0.02, ge=0, le=1)  # share of songs that may end as failed; ours
     # Stems of 100,000 hours are tens of terabytes. `until_tokenized` keeps those of held-out songs, which evaluation

@@ -7,11 +7,13 @@ import typer
 from rich.markup import escape
 
 from flows.cli import (
+    assets,
     bench,
     build,
     codec,
     conditioning,
     demo,
+    doctor,
     model,
     separation,
     serve,
@@ -34,12 +36,13 @@ commands = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 commands.add_typer(songs.commands, name="songs")
+commands.add_typer(assets.commands, name="assets")
 commands.add_typer(codec.commands, name="codec")
 commands.add_typer(separation.commands, name="separation")
 commands.add_typer(structure.commands, name="structure")
 commands.add_typer(conditioning.commands, name="conditioning")
 commands.add_typer(bench.commands, name="bench")
-for group in (build, status, why, upkeep, model, serve, demo):
+for group in (build, status, why, doctor, upkeep, model, serve, demo):
     for command in group.commands.registered_commands:
         commands.registered_commands.append(command)
 

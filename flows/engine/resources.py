@@ -1,15 +1,16 @@
 """What a worker of a stage holds on a cluster: the recipe's word, else what its settings say.
 
-Conventions: a stage whose section says ``device: cuda`` gets a GPU, or a share of one where its network is small; every
-other worker gets one CPU, since a worker computes on one thread.
+Conventions: a stage whose section says ``device: cuda`` gets a GPU, or the share of one that its backend's memory takes
+(`pipeline.assets.needs`); every other worker gets one CPU, since a worker computes on one thread.
 """
 
 from flows.recipe import Recipe, Resources
+from flows.requirements import NEEDS, on_gpu
 from flows.stages.graph import NODES, Node, worker_of
-from pipeline.config import Config
+from pipeline.assets.needs import Needs
 
-GPU_SHARE = {"spleeter": 0.25}  # backend -> part of a GPU; two networks of 10 MB in segments of 12 s. Ours
-WHOLE = 1.0
+LEAST_GPU_GB = 8.0  # GB of the smallest GPU that we reckon with where `build.gpu_memory_gb` names none; ours
+MOST_SHARERS = 4  # workers on one GPU: more only take its time from each other; ours
 
 
 def resources_of(worker: str, recipe: Recipe) -> Resources:
@@ -23,11 +24,18 @@ def resources_of(worker: str, recipe: Recipe) -> Resources:
 
 
 def _guess(node: Node, recipe: Recipe) -> Resources:
-    shares = [] if recipe.rehearsal else [_gpus(getattr(recipe, name, None)) for name in node.sections]
-    return Resources(gpus=max(shares, default=0.0))
+    sections = [] if recipe.rehearsal else [name for name in node.sections if name in NEEDS]
+    wanted = [(NEEDS[name](recipe), on_gpu(getattr(recipe, name))) for name in sections]
+    return Resources(
+        cpus=max((needs.cpus for needs, _ in wanted), default=1.0),
+        gpus=min(1.0, sum(_share(needs, recipe) for needs, cuda in wanted if cuda)),
+        memory_gb=sum(needs.memory_gb for needs, cuda in wanted if not cuda),
+    )
 
 
-def _gpus(section: Config | None) -> float:
-    if getattr(section, "device", "cpu") != "cuda":
-        return 0.0
-    return GPU_SHARE.get(getattr(section, "backend", ""), WHOLE)
+def _share(needs: Needs, recipe: Recipe) -> float:
+    """A whole GPU, or an equal part of one that as many workers fit on, by their memory."""
+    if not needs.gpu_memory_gb:
+        return 1.0
+    fit = int((recipe.build.gpu_memory_gb or LEAST_GPU_GB) / needs.gpu_memory_gb)
+    return 1.0 / max(1, min(MOST_SHARERS, fit))

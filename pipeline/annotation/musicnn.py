@@ -14,6 +14,7 @@ from itertools import chain
 
 import numpy as np
 
+from pipeline.annotation.sentence import compose, pick
 from pipeline.annotation.stage import Annotation, AnnotationConfig
 from pipeline.annotation.text import clean_text
 from pipeline.encoders.listener import Heard, Listener
@@ -47,14 +48,6 @@ MOODS: Mapping[str, str] = {
 }  # fmt: skip
 # word of the head -> the word in the sentence, where it is another
 HEAD_WORDS: Mapping[str, str] = {"bossa": "bossa nova", "synth lead": "synthesizer", "synth pad": "synthesizer pads"}
-# a tagger's word that says less than one of these, which the head may have said
-COARSE: Mapping[str, tuple[str, ...]] = {
-    "guitar": ("acoustic guitar", "electric guitar", "distorted guitar"),
-    "synthesizer": ("synthesizer pads", "synth bass"),
-    "violin": ("strings",),
-    "cello": ("strings",),
-    "flute": ("woodwinds",),
-}
 
 
 class TagAnnotator:
@@ -109,31 +102,6 @@ def _sure(words: Iterable[tuple[str, float]], threshold: float) -> Likely:
 def _known(tags: Mapping[str, float], words: Mapping[str, str], threshold: float) -> Likely:
     """What the taggers' tags of one group say, from the threshold on."""
     return _sure(((words[tag], tags[tag]) for tag in words if tag in tags), threshold)
-
-
-def pick(words: Iterable[tuple[str, float]], count: int) -> tuple[str, ...]:
-    """Up to `count` different words in the order given; one that says less than an earlier one is left out."""
-    kept: list[str] = []
-    for word, _ in words:
-        if word not in kept and not set(COARSE.get(word, ())) & set(kept):
-            kept.append(word)
-    return tuple(kept[:count])
-
-
-def compose(styles: Sequence[str], instruments: Sequence[str], moods: Sequence[str]) -> str:
-    """ "A rock and pop track with guitar and drums, in a sad mood." of what is known; "A track." of nothing."""
-    sentence = f"{_article(styles)} {_list(styles)} track" if styles else "A track"
-    sentence += f" with {_list(instruments)}" if instruments else ""
-    mood = f" in {_article(moods).lower()} {_list(moods)} mood" if moods else ""
-    return f"{sentence}{',' if instruments and moods else ''}{mood}."
-
-
-def _list(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _article(words: Sequence[str]) -> str:
-    return "An" if words[0][0].lower() in "aeiou" or words[0] == "R&B" else "A"
 
 
 def build(config: AnnotationConfig) -> TagAnnotator:

@@ -1,27 +1,60 @@
 """Annotation: what a song is, in words: captions of style, instruments and mood, the tags behind them, the lyrics.
 
 Conventions: captions hold nothing about the singer, the tempo or the key (`pipeline.annotation.text.clean_text`); there
-is always at least one caption, the given text first where the library has one.
+is always at least one caption, the given text first where the library has one. Lyrics are heard by a model of their
+own, beside whichever backend writes the captions.
 """
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from pydantic import Field
+
+from pipeline.assets.needs import SHIPPED, Needs, joined
 from pipeline.backends import load_backend
 from pipeline.config import Config
 from pipeline.types import Audio
 
-VERSION = 2  # part of the stage's key: bump it when the answer of a backend changes
+VERSION = 3  # part of the stage's key: bump it when the answer of a backend changes
+Precision = Literal["float32", "bfloat16"]
+
+
+class CaptionConfig(Config):
+    """How Qwen2-Audio is asked."""
+
+    # Ours: the paper's text "only contains styles, instrumental, and emotional descriptions".
+    prompt: str = (
+        "Listen to this music and answer in three lines, each a few words separated by commas. "
+        "'Style:' its genres. 'Instruments:' what plays. 'Mood:' its moods. "
+        "Say nothing about the singer, the lyrics, the tempo or the key."
+    )
+    excerpts: int = Field(default=3, ge=1)  # of a song, evenly spread; ours
+    excerpt_seconds: float = Field(default=30.0, gt=0, le=30)  # s; all that the model hears at once
+    max_tokens: int = Field(default=96, ge=1)  # of an answer; three short lines take about 40. Ours
+    precision: Precision = "bfloat16"  # as its weights are published and its card runs them
+
+
+class LyricsConfig(Config):
+    """Who writes down what is sung."""
+
+    backend: Literal["none", "qwen3_asr", "whisper"] = "none"
+    window_seconds: float = Field(default=30.0, gt=1, le=30)  # s at most; Whisper's limit
+    search_seconds: float = Field(default=5.0, ge=0)  # s at a window's end, in which the quietest place is cut; ours
+    max_tokens: int = Field(default=256, ge=1)  # of a window; 30 s of fast rap are about 150 words. Ours
+    precision: Precision = "bfloat16"  # as Qwen3-ASR is published; Whisper is in float16
 
 
 class AnnotationConfig(Config):
-    backend: Literal["musicnn"] = "musicnn"  # "qwen2_audio" arrives with its port
+    backend: Literal["musicnn", "qwen2_audio"] = "musicnn"
+    device: Literal["cpu", "cuda"] = "cpu"  # of Qwen2-Audio and of the lyrics
     threshold: float = 0.10  # tag probability, mean over the song; ours: musicnn's tags are sparse, few exceed 0.2
     style_threshold: float = 0.6  # probability, by our head; ours: 26 of 41 mixes named, 81 % of them right
     instrument_threshold: float = 0.4  # the same for an instrument: F1 of a song 0.58 on these mixes; naive 0.25
     max_styles: int = 2  # words in the sentence
     max_instruments: int = 4  # words in the sentence
     max_moods: int = 2  # words in the sentence
+    caption: CaptionConfig = CaptionConfig()  # qwen2_audio
+    lyrics: LyricsConfig = LyricsConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +77,34 @@ class Annotator(Protocol):
         """Describe one song of any rate; `given_text` (from the manifest) is cleaned and becomes the first caption."""
 
 
-BACKENDS = {"musicnn": "pipeline.annotation.musicnn:build"}
+BACKENDS = {"musicnn": "pipeline.annotation.musicnn:build", "qwen2_audio": "pipeline.annotation.qwen2_audio:build"}
+LYRICS_ASSETS = {"qwen3_asr": "qwen3-asr", "whisper": "whisper"}
+# Weights in bf16 (8.4, 2.0 and 0.8 billion parameters), and 2 GB for a batch at work: computed, not measured.
+CAPTION_GB, LYRICS_GB = 18.8, {"qwen3_asr": 6.7, "whisper": 3.6}
+CAPTIONS_AT_ONCE, LYRICS_AT_ONCE = 120.0, 240.0  # s of audio; ours: four and eight pieces of 30 s
+
+
+def needs(config: AnnotationConfig) -> Needs:
+    """What a worker of the chosen backends needs."""
+    wanted = []
+    if config.backend == "qwen2_audio":
+        wanted.append(_needs("qwen2-audio", CAPTION_GB, CAPTIONS_AT_ONCE, config.caption.precision, cuda=True))
+    if config.lyrics.backend != "none":
+        name, size = LYRICS_ASSETS[config.lyrics.backend], LYRICS_GB[config.lyrics.backend]
+        wanted.append(_needs(name, size, LYRICS_AT_ONCE, config.lyrics.precision, cuda=False))
+    return joined(wanted) if wanted else SHIPPED
+
+
+def _needs(asset: str, gigabytes: float, seconds: float, precision: Precision, cuda: bool) -> Needs:
+    size = gigabytes * (2 if precision == "float32" else 1)
+    return Needs((asset,), cuda=cuda, gpu_memory_gb=size, memory_gb=size, batch_seconds=seconds)
 
 
 def build(config: AnnotationConfig) -> Annotator:
     """Load the backend named in the config; `BackendUnavailable` if it or its weights are missing."""
     annotator: Annotator = load_backend("annotation", BACKENDS, config)
-    return annotator
+    if config.lyrics.backend == "none":
+        return annotator
+    from pipeline.annotation.lyrics import WithLyrics
+
+    return WithLyrics(annotator)

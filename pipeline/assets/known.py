@@ -9,6 +9,8 @@ from pipeline.assets.embedded import EMBEDDED
 from pipeline.assets.table import Asset, File, Hub, Manual, Web
 
 NC = "CC-BY-NC-4.0"
+_UVR = "https://raw.githubusercontent.com/TRvlvr/application_data/main"
+_ROFORMER = "model_bs_roformer_ep_317_sdr_12.9755"
 _NOT_STATED = "its publisher states no licence for the weights: treated as non-commercial"
 _CLAMP3 = (
     "weights_clamp3_saas_h_size_768_t_model_FacebookAI_xlm-roberta-base_t_length_128"
@@ -121,7 +123,11 @@ _PUBLISHED = (
     Asset(
         "roformer", "BS-RoFormer (viperx, epoch 317)",
         Web("https://github.com/TRvlvr/model_repo/releases/download/all_public_uvr_models"),
-        (File("model_bs_roformer_ep_317_sdr_12.9755.ckpt", format="other"),),
+        (
+            File(f"{_ROFORMER}.ckpt", format="other"),
+            File(f"{_ROFORMER}.yaml", format="other", url=f"{_UVR}/mdx_model_data/mdx_c_configs/{_ROFORMER}.yaml"),
+            File("download_checks.json", format="other", url=f"{_UVR}/filelists/download_checks.json"),
+        ),
         "not stated", commercial=False, about="https://github.com/nomadkaraoke/python-audio-separator",
         doubt=_NOT_STATED, approximate_gb=0.64,
     ),

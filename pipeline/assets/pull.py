@@ -133,7 +133,7 @@ def _fetch(wanted: Asset, file: File, target: Path, terms: Terms, progress: Prog
     if isinstance(wanted.origin, Hub):
         return _from_hub(wanted.origin, file, target, terms, progress)
     assert isinstance(wanted.origin, Web)
-    download(f"{wanted.origin.base}/{file.path}", target, {}, terms.patience, progress)
+    download(file.url or f"{wanted.origin.base}/{file.path}", target, {}, terms.patience, progress)
     return _Arrived(part_of(target))
 
 

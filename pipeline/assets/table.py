@@ -64,6 +64,7 @@ class File:
     md5: str = ""  # where that is what the publisher prints
     git: str = ""  # SHA-1 of its git blob, where a repository's tree is all that tells of it
     format: Format = "safetensors"
+    url: str = ""  # on a plain server, where it does not lie below the asset's origin
     outer: str = ""  # pickle: the key, or keys joined by dots, below which its tensors lie; empty = they are its top
 
     @property

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from pipeline.assets.needs import Extra, Needs
 from pipeline.audio import as_stereo, resample
 from pipeline.backends import load_backend
 from pipeline.config import Config
@@ -19,11 +20,11 @@ SAMPLE_RATE = 48_000  # Hz, of both stems
 
 
 class SeparationConfig(Config):
-    backend: Literal["spleeter", "demucs", "bsrnn"] = "spleeter"
+    backend: Literal["spleeter", "demucs", "bsrnn", "roformer"] = "spleeter"
     device: Literal["cpu", "cuda"] = "cpu"
     refine: bool = True  # spleeter: correct its mask with our own small network; `backline bench stages` says what for
-    demucs_model: str = "htdemucs"  # Demucs' default; any name or signature that its 4.1 API takes
-    demucs_repo: str = ""  # folder with its weights, which are pickles: trust them; empty = the hub
+    demucs_model: str = "htdemucs"  # Demucs' default; htdemucs_ft is four times as slow and 0.2 dB better (its README)
+    demucs_repo: str = ""  # folder with weights of your own, which are pickles: trust them; empty = the pulled asset
     demucs_overlap: float = 0.25  # part of a segment; Demucs' default
 
 
@@ -48,7 +49,25 @@ BACKENDS = {
     "spleeter": "pipeline.separation.spleeter:build",
     "demucs": "pipeline.separation.demucs:build",
     "bsrnn": "pipeline.separation.bsrnn.backend:build",
+    "roformer": "pipeline.separation.roformer:build",
 }
+AUDIO_SEPARATOR = Extra("audio_separator", 'pip install "audio-separator>=0.47,<0.48"', "MIT")
+# GB of GPU memory, of one worker with a song at work. Demucs: its README; RoFormer, BSRNN: computed, not measured;
+# Spleeter: two networks of 10 MB in patches of 12 s.
+GPU_MEMORY = {"spleeter": 2.0, "demucs": 7.0, "bsrnn": 8.0, "roformer": 8.0}
+
+
+def needs(config: SeparationConfig) -> Needs:
+    """What a worker of the chosen backend needs."""
+    memory = GPU_MEMORY[config.backend]
+    if config.backend == "demucs":
+        assets = () if config.demucs_repo else (f"demucs-{config.demucs_model}",)
+        return Needs(assets, gpu_memory_gb=memory)
+    if config.backend == "bsrnn":
+        return Needs(("bsrnn",), gpu_memory_gb=memory)
+    if config.backend == "roformer":
+        return Needs(("roformer",), (AUDIO_SEPARATOR,), cuda=True, gpu_memory_gb=memory)
+    return Needs(gpu_memory_gb=memory)
 
 
 def build(config: SeparationConfig) -> Separator:

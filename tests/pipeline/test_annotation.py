@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.annotation import musicnn
-from pipeline.annotation.musicnn import COARSE, HEAD_WORDS, INSTRUMENTS, MOODS, STYLES, TagAnnotator, compose, pick
+from pipeline.annotation.musicnn import HEAD_WORDS, INSTRUMENTS, MOODS, STYLES, TagAnnotator
+from pipeline.annotation.sentence import COARSE, compose, pick
 from pipeline.annotation.stage import Annotation, AnnotationConfig, build
 from pipeline.annotation.text import clean_text
 from pipeline.encoders.listener import Heard

@@ -155,7 +155,7 @@ def test_demucs_runs_from_a_folder(demucs_repo: Path) -> None:
 
 @pytest.mark.parametrize(
     ("model", "folder", "message"),
-    [("htdemucs", "nowhere", "not a folder"), ("htdemucs", "", "download them"), ("voiceless", "", "no vocals")],
+    [("htdemucs", "nowhere", "not a folder"), ("htdemucs", "", "put them there"), ("voiceless", "", "no vocals")],
 )
 def test_demucs_without_usable_weights_is_unavailable(demucs_repo: Path, model: str, folder: str, message: str) -> None:
     config = SeparationConfig(backend="demucs", demucs_model=model, demucs_repo=str(demucs_repo / folder))

@@ -1,0 +1,54 @@
+"""What a recipe's backends need, stage by stage: read by `backline doctor`, `assets pull --recipe` and placement."""
+
+from collections.abc import Callable, Mapping
+
+from flows.recipe import Recipe
+from pipeline.annotation import stage as annotation
+from pipeline.assets.needs import SHIPPED, Needs
+from pipeline.assets.store import held
+from pipeline.codec import codec
+from pipeline.conditioning import conditioner
+from pipeline.config import Config
+from pipeline.errors import BackendUnavailable
+from pipeline.quality import stage as quality
+from pipeline.separation import stage as separation
+from pipeline.structure import stage as structure
+
+NEEDS: Mapping[str, Callable[[Recipe], Needs]] = {  # by section of the recipe, in the order of the build
+    "detection": lambda recipe: SHIPPED,
+    "quality": lambda recipe: quality.needs(recipe.quality),
+    "separation": lambda recipe: separation.needs(recipe.separation),
+    "structure": lambda recipe: structure.needs(recipe.structure),
+    "annotation": lambda recipe: annotation.needs(recipe.annotation),
+    "codec": lambda recipe: codec.needs(recipe.codec),
+    "conditioning": lambda recipe: conditioner.needs(recipe.conditioning),
+}
+
+
+def needs_of(recipe: Recipe) -> dict[str, Needs]:
+    """Section -> what a worker of its backend needs; nothing where stand-ins do the work."""
+    return {name: SHIPPED if recipe.rehearsal else needs(recipe) for name, needs in NEEDS.items()}
+
+
+def assets_of(recipe: Recipe) -> tuple[str, ...]:
+    """Every asset that a recipe's backends load, once."""
+    return tuple(dict.fromkeys(name for needs in needs_of(recipe).values() for name in needs.assets))
+
+
+def weights_of(section: str, recipe: Recipe) -> str:
+    """The hashes of the assets that a section's backend loads, joined: part of its stages' keys.
+
+    An asset that is not on this machine has no hash here: its stages' keys are then those of no build.
+    """
+    hashes = []
+    for name in NEEDS[section](recipe).assets:
+        try:
+            hashes.append(held(name).weights_sha256)
+        except BackendUnavailable:
+            hashes.append("absent")
+    return " ".join(hashes)
+
+
+def on_gpu(section: Config | None) -> bool:
+    """Whether a section of a recipe asks for a GPU."""
+    return getattr(section, "device", "cpu") == "cuda"

@@ -1,0 +1,54 @@
+"""Networks of transformers from a pulled folder: nothing is fetched, and no key may be missing, left over or misshapen.
+
+Conventions: transformers itself fills a missing key with random numbers and a warning; here it is an error.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import torch
+from transformers.utils import logging
+
+from pipeline.assets.store import Held
+from pipeline.errors import BackendUnavailable
+
+T = TypeVar("T")
+SHOWN = 5  # keys of each kind in a message; ours
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_network(factory: Any, weights: Held, precision: Literal["float32", "bfloat16"], device: str) -> Any:
+    """The network, ready for inference; `BackendUnavailable` names the keys that do not fit."""
+
+    def load() -> Any:
+        return factory.from_pretrained(
+            weights.folder, dtype=DTYPES[precision], local_files_only=True, use_safetensors=True,
+            output_loading_info=True,
+        )  # fmt: skip
+
+    logging.disable_progress_bar()  # one for each worker would be all that a terminal shows
+    network, told = _loaded(weights, load)
+    kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "another shape": "mismatched_keys"}
+    wrong = {kind: sorted(str(key) for key in told[name]) for kind, name in kinds.items() if told[name]}
+    if wrong:
+        listed = "; ".join(f"{kind}: {', '.join(keys[:SHOWN])}" for kind, keys in wrong.items())
+        raise BackendUnavailable(f"{weights.asset.what} ({weights.asset.name}) does not fit its network: {listed}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable(f"{weights.asset.what} is to run on a GPU and torch sees none; set device to cpu")
+    return network.eval().to(device)
+
+
+def load_processor(factory: Any, weights: Held) -> Any:
+    """Its tokenizer and features."""
+    return _loaded(weights, lambda: factory.from_pretrained(weights.folder, local_files_only=True))
+
+
+def _loaded(weights: Held, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = " ".join(str(error).split())[:300]
+        raise BackendUnavailable(
+            f"{weights.asset.what} can't be loaded from {weights.folder}: {told}; backline assets verify "
+            f"{weights.asset.name} tells whether its files are whole"
+        ) from error

@@ -1,0 +1,84 @@
+"""Separation with BS-RoFormer through the package `audio-separator`, which is an extra of its own.
+
+Conventions: 44.1 kHz; the package reads and writes files, so a song passes through a temporary folder. It scales what
+is louder than its limit, the vocal apart from the mixture: the mixture goes in at half of full scale, and a vocal that
+reaches the limit all the same is refused. The checkpoint is a pickle that the package unpickles; before that it must
+pass torch's restricted loader, which lets nothing through that could run.
+"""
+
+import logging
+import pickle
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from pipeline.assets.store import combined, held
+from pipeline.audio import as_stereo, resample
+from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.separation.stage import AUDIO_SEPARATOR, SeparationConfig, Stems, stems_of
+from pipeline.types import Audio
+
+SAMPLE_RATE = 44_100  # Hz
+ASSET = "roformer"
+PEAK = 0.5  # of full scale, of the mixture that goes in; ours
+LIMIT = 1.0  # of full scale, above which the package scales
+
+
+def build(config: SeparationConfig) -> "RoformerSeparator":
+    return RoformerSeparator(config)
+
+
+class RoformerSeparator:
+    """`BackendUnavailable` where the package or the pulled checkpoint is missing, or the latter would run something."""
+
+    name, backend = "separation", "roformer"
+
+    def __init__(self, config: SeparationConfig) -> None:
+        self.config = config
+        package = _package()
+        weights = held(ASSET)
+        self.weights_sha256, self.licence = combined((weights,))
+        checkpoint = weights.path(weights.asset.files[0].path)
+        _require_harmless(checkpoint)
+        self._output = TemporaryDirectory(prefix="backline-roformer-")
+        self._package = package(
+            log_level=logging.WARNING, model_file_dir=str(weights.folder), output_dir=self._output.name,
+            output_format="WAV", normalization_threshold=LIMIT, output_single_stem="Vocals",
+        )  # fmt: skip
+        self._package.torch_device = torch.device(config.device)
+        self._package.load_model(checkpoint.name)
+
+    def __call__(self, mixture: Audio) -> Stems:
+        heard = resample(as_stereo(mixture), SAMPLE_RATE)
+        gain = PEAK / max(float(np.abs(heard.samples).max(initial=0.0)), 1e-9)
+        with TemporaryDirectory(dir=self._output.name) as folder:
+            path = Path(folder) / "mixture.wav"
+            soundfile.write(path, (heard.samples * gain).T, SAMPLE_RATE, subtype="FLOAT")
+            written = Path(self._output.name) / Path(self._package.separate(str(path))[0]).name
+            vocal, rate = soundfile.read(written, dtype="float32", always_2d=True)
+            written.unlink()
+        if vocal.size and float(np.abs(vocal).max()) >= 0.99 * LIMIT:
+            raise BadInput("the separated vocal is more than twice as loud as the song: nothing to trust", "separation")
+        return stems_of(mixture, Audio(np.ascontiguousarray(vocal.T / np.float32(gain)), int(rate)))
+
+
+def _package() -> Any:
+    """Its class `Separator`."""
+    try:
+        return import_module("audio_separator.separator").Separator
+    except ImportError as error:
+        wanted = f"separation backend 'roformer' needs the package audio-separator: {AUDIO_SEPARATOR.install}"
+        raise BackendUnavailable(f"{wanted} ({error})") from error
+
+
+def _require_harmless(checkpoint: Path) -> None:
+    try:
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise BackendUnavailable(f"{checkpoint} is no plain file of tensors ({told}); pull it again") from error
