@@ -8,9 +8,11 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from plans import NodePlan
 from pool import Moment
 from tiny_build import Job, SongsFailedError, build, counted, outcome, worked, write_library
 
+from flows.bench.server import processes
 from flows.engine.attempt import Item
 from flows.engine.engine import OnRow
 from flows.engine.ray import RayEngine
@@ -25,6 +28,7 @@ from flows.recipe import BuildConfig
 from flows.stages.context import Context
 from pipeline.records.ledger import Row
 
+STARTS = 4  # tries to start a node; ours
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}  # bytes
 
 
@@ -42,13 +46,27 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-        self.nodes = [self.cluster.add_node(**NODE) for _ in range(2)]
+        self.nodes = [self._add() for _ in range(2)]
 
     def kill_one(self) -> None:
-        """The older node dies; a new one takes its place."""
+        """The older node dies with all that runs on it, at once; a new one takes its place."""
         node = self.nodes.pop(0)
+        (raylet,) = node.all_processes["raylet"]
+        for process in processes(raylet.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.cluster.remove_node(node, allow_graceful=False)
-        self.nodes.append(self.cluster.add_node(**NODE))
+        self.nodes.append(self._add())
+
+    def _add(self) -> Any:
+        """A new node; on a busy machine one may not be up in the 30 s that Ray gives it."""
+        for tries_left in reversed(range(STARTS)):
+            try:
+                return self.cluster.add_node(**NODE)
+            except Exception as error:  # Ray raises no other
+                if not tries_left or "timed out during startup" not in str(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
 
 class Runner:
@@ -63,9 +81,9 @@ class Runner:
         os.environ["CRASH_LOG"] = str(self.log)
         (self.base / "library").mkdir()
         write_library(self.base / "library", 4)
-        self.job = Job(str(self.root), str(self.base / "library"), ("rehearsal.sleep=0.05",))
+        self.job = Job(str(self.root), str(self.base / "library"), ("rehearsal.sleep=0.2",))
         self.machines = Machines()
-        ray.init(address=self.machines.cluster.address, logging_level="ERROR", log_to_driver=False)
+        ray.init(address=self.machines.cluster.address, logging_level="ERROR")
 
     def run(self) -> Iterator[dict[str, Any]]:
         self._begin()
@@ -86,7 +104,7 @@ class Runner:
 
     def _moments(self, count: int, songs: int) -> list[Moment]:
         places = sorted(self.draw.sample(range(1, songs), count))
-        return [Moment(place, self.draw.uniform(0.0, 0.1)) for place in places]
+        return [Moment(place, self.draw.uniform(0.0, 0.2)) for place in places]
 
     def _killed_at(self, moments: Sequence[Moment]) -> None:
         """The main thread kills: Ray starts nodes in no other one, since it sets handlers of signals."""
@@ -110,9 +128,11 @@ class Runner:
 
 
 def main() -> None:
-    for told in Runner(NodePlan(**json.loads(sys.argv[1]))).run():
-        sys.stdout.write(f"{json.dumps(told)}\n")
-        sys.stdout.flush()
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where Ray prints that a machine died
+        for told in Runner(NodePlan(**json.loads(sys.argv[1]))).run():
+            answers.write(f"{json.dumps(told)}\n")
+            answers.flush()
 
 
 if __name__ == "__main__":

@@ -18,3 +18,5 @@ def test_nodes_killed_at_any_time(folder: Path) -> None:
     found = drive_nodes(NodePlan(str(folder), seed=6))
     assert len(found) == NodePlan("").kills >= 8
     assert [(kill.step, kill.differ) for kill in found if kill.differ] == []
+    assert sum(kill.redone for kill in found) > 0  # a kill that takes no song with it shows nothing
+    assert max(kill.redone for kill in found) <= 2  # songs: one a machine at work
