@@ -27,6 +27,8 @@ def on_cpu() -> bool:
 
 def accelerator_for(training: TrainingConfig, out: Path) -> Accelerator:
     """The launcher's devices; `BadInput` for ways of splitting a model that are not ours."""
+    if _wants_shards() and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise BadInput("this accelerate config asks for FSDP 1; set fsdp_version: 2", "fsdp")
     accelerator = Accelerator(
         cpu=on_cpu(),
         mixed_precision=training.precision,
@@ -40,11 +42,14 @@ def accelerator_for(training: TrainingConfig, out: Path) -> Accelerator:
         raise BadInput(
             f"{accelerator.distributed_type} is not supported; use DDP, or FSDP with fsdp_version: 2", "fsdp"
         )
-    if plugin is not None and plugin.fsdp_version != 2:
-        raise BadInput("this accelerate config asks for FSDP 1; set fsdp_version: 2", "fsdp")
     if plugin is not None and training.precision == "fp16":
         raise BadInput("training.precision fp16 scales its loss, which shards don't; set it to bf16 or no", "fsdp")
     return accelerator
+
+
+def _wants_shards() -> bool:
+    """What the launcher makes of ``distributed_type: FSDP``."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def _shard_on_cpu(training: TrainingConfig) -> FullyShardedDataParallelPlugin | None:
@@ -52,7 +57,7 @@ def _shard_on_cpu(training: TrainingConfig) -> FullyShardedDataParallelPlugin | 
 
     torch shards over gloo as well, so the path that GPUs take is tested where there are none.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+    if not _wants_shards():
         return None
     plugin = FullyShardedDataParallelPlugin()
     if training.precision != "no":

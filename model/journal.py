@@ -8,7 +8,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,10 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
+
+from model import tally
+from model.flops import Pace
+from model.objective import Sums
 
 logger = logging.getLogger(__name__)
 
@@ -66,16 +71,17 @@ class Journal:
 class Meter:
     """Sums of what happened since the last reading (or restart), kept on the device until they are read."""
 
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
         self._sums: Tensor | None = None
         self._steps, self._rate, self._norm = 0, 0.0, 0.0
         self._since = time.perf_counter()
 
-    def add(self, cml: Tensor, rtd: Tensor, rtd_weight: float, hits: Tensor, masked: Tensor, tokens: Tensor) -> None:
+    def add(self, cml: Tensor, rtd: Tensor, rtd_weight: float, sums_of: Sums, tokens: Tensor) -> None:
         """One micro-batch: its share of the step's two losses, and counts of codes."""
-        both = cml + rtd_weight * rtd
-        sums = torch.stack([x.detach().double() for x in (both, cml, rtd, hits, masked, tokens)])
+        both, counts = cml + rtd_weight * rtd, sums_of.counts
+        sums = torch.stack([x.detach().double() for x in (both, cml, rtd, sums_of.hits, sums_of.masked, tokens)])
+        sums = torch.cat([sums, sums.new_zeros(tally.SIZE) if counts is None else counts])
         self._sums = sums if self._sums is None else self._sums + sums
 
     def step(self, rate: float, norm: float) -> None:
@@ -85,7 +91,8 @@ class Meter:
         """Means over all processes and the steps since the last reading; rate and gradient norm are the last step's."""
         if self._sums is None:
             return {}
-        loss, cml, rtd, hits, masked, tokens = over_processes(self._sums).tolist()
+        total = over_processes(self._sums)
+        loss, cml, rtd, hits, masked, tokens = total[:6].tolist()
         seconds, steps = time.perf_counter() - self._since, self._steps
         self._sums, self._steps, self._since = None, 0, time.perf_counter()
         return {
@@ -96,7 +103,16 @@ class Meter:
             "grad_norm": self._norm,
             "masked_accuracy": hits / max(1.0, masked),
             "tokens_per_second": tokens / seconds,
+            **self.pace.told(steps, masked, seconds),
+            **tally.told(total[6:]),
         }
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Time that is no training: validation, checkpoints."""
+        begun = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - begun
 
 
 def rewind(path: Path, step: int) -> None:

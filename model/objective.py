@@ -15,6 +15,7 @@ from model.data import Batch
 from model.head import Scored, Target
 from model.network import MaskPredictor, Prediction
 from model.schedule import generator
+from model.tally import tally
 
 
 class Denominators(NamedTuple):
@@ -31,6 +32,7 @@ class Sums(NamedTuple):
     replaced_loss: Tensor  # nats; 0 without RTD
     hits: Tensor  # masked codes whose likeliest prediction is the true one
     masked: Tensor  # masked codes
+    counts: Tensor | None = None  # `model.tally`; None where nothing is predicted by its number
 
 
 def denominators(config: ObjectiveConfig, batch: Batch) -> Denominators:
@@ -61,9 +63,10 @@ class Objective(nn.Module):
             refill_M = predicted_M if logits_MV is None else self._refill(batch, logits_MV.detach())
             shown_BT = diffusion.replace_masked(batch.accompaniment_BT, batch.mask_BT, refill_M)
             rtd_BT = self._run(batch, shown_BT, None, judge=True, detach=rtd.mode == "head_only").rtd_BT
-        hits = (predicted_M == batch.accompaniment_BT[batch.mask_BT]).sum()
+        right_M = predicted_M == batch.accompaniment_BT[batch.mask_BT]
         replaced = loss.new_zeros(()) if rtd_BT is None else self._replaced_loss(batch, shown_BT, rtd_BT)
-        return Sums(loss, replaced, hits, batch.mask_BT.sum())
+        counts = self._counts(batch, right_M, shown_BT, rtd_BT)
+        return Sums(loss, replaced, right_M.sum(), batch.mask_BT.sum(), counts)
 
     def _run(
         self,
@@ -97,6 +100,14 @@ class Objective(nn.Module):
         labels_BT = diffusion.rtd_labels(self.config.rtd, shown_BT, batch.accompaniment_BT)
         numerator_B, _ = diffusion.rtd_losses(rtd_BT, labels_BT, _judged(self.config, batch))
         return numerator_B.sum()
+
+    def _counts(self, batch: Batch, right_M: Tensor, shown_BT: Tensor, rtd_BT: Tensor | None) -> Tensor:
+        if rtd_BT is None:
+            return tally(right_M, batch.mask_BT, batch.ratio_B)
+        high_for_originals_BT = -rtd_BT.detach() if self.config.rtd.mode == "head_only" else rtd_BT.detach()
+        original_BT = shown_BT == batch.accompaniment_BT
+        judged_BT = _judged(self.config, batch)
+        return tally(right_M, batch.mask_BT, batch.ratio_B, high_for_originals_BT, original_BT, judged_BT)
 
     def _refill(self, batch: Batch, logits_MV: Tensor) -> Tensor:
         """Codes for the masked frames, each row from its own seed: they don't depend on its batch mates."""

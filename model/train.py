@@ -28,8 +28,11 @@ from model.checkpoint import Progress, TrainState
 from model.config import StageConfig, TrainRun
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
 from model.devices import accelerator_for, on_cpu, optimizer_for, random_state, set_random_state, spread
+from model.flops import Pace, peak_flops
+from model.flow import FlowObjective, FlowPredictor
 from model.identity import check_folder
 from model.journal import Journal, Meter
+from model.kinds import begin, build_objective
 from model.lock import sole_trainer
 from model.network import parameter_counts
 from model.objective import Objective, denominators
@@ -144,7 +147,8 @@ class Trainer:
         self.progress = replace(self.progress, codec_sha256=codec, conditioner_sha256=conditioner)
         self._begin_stage(stage)
         drawing = Drawing(self.config.seed, index, stage.crop_tokens, self.config.crop_mode, stage.condition_dropout)
-        meter = Meter(stage.name)
+        drawing = replace(drawing, latents=self.run.model.kind == "flow")
+        meter = Meter(self._pace(stage))
         for batches in self._steps(stage, RowSource(samples, drawing)):
             agreed = self._agree(batches)
             if agreed.stop:
@@ -153,6 +157,11 @@ class Trainer:
             self._report(stage, meter, journal)
         self._end_stage(index, stage)
         return True
+
+    def _pace(self, stage: StageConfig) -> Pace:
+        rows = stage.batch_size * stage.accumulation * self.processes
+        peak = self.processes * peak_flops(self.accelerator.device, self.config.precision)
+        return Pace(self.run.model, self.config.objective, rows, stage.crop_tokens, peak)
 
     def _begin_stage(self, stage: StageConfig) -> None:
         """A new optimiser, or the one that the run was stopped with; and its random state."""
@@ -164,8 +173,10 @@ class Trainer:
         self.state = None
         self.module.train()
 
-    def _new_objective(self) -> Objective:
-        return Objective(self.run.model, self.config.objective)
+    def _new_objective(self) -> Objective | FlowObjective:
+        objective = build_objective(self.run.model, self.config.objective)
+        begin(objective.network, self.run)
+        return objective
 
     def _new_optimizer(self, stage: StageConfig) -> Any:
         return optimizer_for(self.accelerator, self.objective, stage)
@@ -237,7 +248,7 @@ class Trainer:
         sums = self.module(batch)
         cml, rtd = _ratio(sums.masked_loss, masked), _ratio(sums.replaced_loss, agreed.replaced)
         self.accelerator.backward((cml + weight * rtd) * self.processes)  # processes are averaged, we want their sum
-        meter.add(cml, rtd, weight, sums.hits, sums.masked, batch.valid_BT.sum())
+        meter.add(cml, rtd, weight, sums, batch.valid_BT.sum())
 
     def _advance(self, stage: StageConfig, reference_impossible: int) -> None:
         p, rows = self.progress, stage.batch_size * stage.accumulation * self.processes
@@ -259,14 +270,19 @@ class Trainer:
             values |= meter.read(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
             values["reference_impossible"] = p.reference_impossible
         if p.stage_step % c.validate_every == 0 or last:
-            values |= self._validated(stage)
+            with meter.apart():
+                values |= self._validated(stage)
         if values:
             journal.write({"step": p.step, "stage": stage.name, **values})
             self.accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=p.step)
         if p.step % c.checkpoint_every == 0 and not last:
-            self._save_step()
+            with meter.apart():
+                self._save_step()
 
     def _validated(self, stage: StageConfig) -> dict[str, float]:
+        if isinstance(self.objective.network, FlowPredictor):
+            logger.info("no held-out likelihood: model.kind flow has none")
+            return {}
         if not self.held_out:
             logger.info("no held-out likelihood: the split val is empty or validate_samples is 0")
             return {}

@@ -63,7 +63,7 @@ def start(server: Server, train: TrainParameters) -> str:
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "tokens_per_second"} for line in journal.read(folder)]
+    return [{k: v for k, v in line.items() if k not in ("tokens_per_second", "mfu")} for line in journal.read(folder)]
 
 
 def at_step(out: Path, step: int, goes_on: Callable[[], bool] = lambda: True) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState
 
 from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
+from model.flow import FlowObjective
 from model.objective import Objective
 from model.stopping import StopRequest
 from model.train import Trainer
@@ -22,7 +23,7 @@ STEPS = 3
 class Exact(Trainer):
     """A trainer in float64."""
 
-    def _new_objective(self) -> Objective:
+    def _new_objective(self) -> Objective | FlowObjective:
         return super()._new_objective().double()
 
 
