@@ -5,7 +5,7 @@ while every other code stays as it is.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.config import SamplerConfig
+from model.denoising import Progress
 from model.evaluation.measures import mix
-from model.generate import Generation, Generator, Progress
+from model.generate import Generation, Generator, Request
 from model.sampling import FREE
 from pipeline.audio import DecodeLimits, decode, resample, write
 from pipeline.codec.codec import FRAME_RATE, SAMPLE_RATE
@@ -53,6 +54,7 @@ class GenerateRequest:
     seed: int = 0
     takes: int = 1  # of each vocal, with the seeds from `seed` on
     section: Section | None = None
+    batch: int = 4  # accompaniments of one forward pass; memory grows with it, and with the songs' lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,8 @@ def generate_files(request: GenerateRequest) -> list[Written]:
         prepare_place(path)
     generator = Generator(request.checkpoint, device="cuda" if torch.cuda.is_available() else "cpu")
     reference = decode(str(request.reference), VOICE_LIMITS) if request.reference else None
-    return [generate_one(generator, request, job, reference) for job in planned]
+    batches = [planned[at : at + request.batch] for at in range(0, len(planned), request.batch)]
+    return [written for batch in batches for written in generate_batch(generator, request, batch, reference)]
 
 
 def jobs(request: GenerateRequest) -> list[Job]:
@@ -106,18 +109,25 @@ def jobs(request: GenerateRequest) -> list[Job]:
     return found
 
 
-def generate_one(generator: Generator, request: GenerateRequest, job: Job, reference: Audio | None) -> Written:
-    """One accompaniment and what lies beside it."""
-    vocal = decode(str(job.vocal), VOICE_LIMITS)
-    sampler = settings(generator.run.sampler, request, job.seed)
+def generate_batch(
+    generator: Generator, request: GenerateRequest, batch: Sequence[Job], reference: Audio | None
+) -> list[Written]:
+    """Accompaniments of one forward pass a step, and what lies beside them."""
+    vocals = {path: decode(str(path), VOICE_LIMITS) for path in {job.vocal: None for job in batch}}
     fixed = None if request.section is None else fixed_codes(request.section)
-    with steps_bar(job.out.name, sampler) as tell:
-        made = generator(vocal, request.text or None, reference, sampler, job.seed, tell, fixed)
-    write(job.out, made.accompaniment)
-    if job.mix:
-        write(job.mix, mix(resample(vocal, SAMPLE_RATE), made.accompaniment))
-    write_trace(request, job, sampler, made)
-    return Written(job.out, made.accompaniment.duration, sum(made.seconds.values()))
+    wanted = [Request(vocals[job.vocal], request.text or None, reference, job.seed, fixed) for job in batch]
+    sampler = settings(generator.run.sampler, request, batch[0].seed)
+    with steps_bar(", ".join(job.out.name for job in batch), sampler) as tell:
+        made = generator.play(wanted, sampler, tell)
+    for job, one in zip(batch, made, strict=True):
+        write(job.out, one.accompaniment)
+        if job.mix:
+            write(job.mix, mix(resample(vocals[job.vocal], SAMPLE_RATE), one.accompaniment))
+        write_trace(request, job, settings(generator.run.sampler, request, job.seed), one, len(batch))
+    return [
+        Written(job.out, one.accompaniment.duration, sum(one.seconds.values()))
+        for job, one in zip(batch, made, strict=True)
+    ]
 
 
 def fixed_codes(section: Section) -> NDArray[np.int64]:
@@ -171,8 +181,8 @@ def trace_of(path: Path) -> Path:
     return path.with_suffix(path.suffix + ".json")
 
 
-def write_trace(request: GenerateRequest, job: Job, sampler: SamplerConfig, made: Generation) -> None:
-    """``<out>.json``: seed, settings, seconds by phase, and the codes."""
+def write_trace(request: GenerateRequest, job: Job, sampler: SamplerConfig, made: Generation, batch: int) -> None:
+    """``<out>.json``: seed, settings, seconds by phase, how many were denoised together, and the codes."""
     section = request.section
     trace = {
         "checkpoint": str(request.checkpoint),
@@ -183,6 +193,7 @@ def write_trace(request: GenerateRequest, job: Job, sampler: SamplerConfig, made
         "seed": job.seed,
         "sampler": sampler.model_dump(mode="json"),
         "seconds": dict(made.seconds),
+        "batch": batch,
         "samples_48k": made.accompaniment.length,
         "codes": made.codes.tolist(),
     }

@@ -66,6 +66,8 @@ class ModelConfig(Config):
     prefix_slots: int = Field(default=2, ge=1)  # P: text, reference audio (paper 5.2)
     null: Literal["zero", "learned"] = "zero"  # vector of a dropped slot, before the projection; released code: zero
     init_std: float = Field(default=0.02, gt=0)  # normal, of linear and embedding weights (Llama)
+    init: Literal["random", "llama"] = "random"  # of the backbone; llama: from `init_weights` (released code's option)
+    init_weights: str = ""  # a LlamaModel of this very shape: a safetensors file, or the folder that holds them
     kind: Kind = "mask"  # the others: ablations of the paper's table 3
     layout: Literal["dual", "prefix"] = "dual"  # tracks side by side (paper 4.1), or the vocal before the accompaniment
     # of `layout: prefix`: one count through both tracks, or the same position for what sounds at the same time; ours,
@@ -98,6 +100,8 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _combines(self) -> Self:
         wrong = {
+            "model.init llama needs model.init_weights, and the other way round": (self.init == "llama")
+            != bool(self.init_weights),
             "model.positions aligned needs model.layout prefix": self.positions == "aligned" and self.layout == "dual",
             "model.lookahead needs model.kind autoregressive and model.layout dual": self.lookahead > 0
             and (self.kind != "autoregressive" or self.layout != "dual"),
@@ -205,6 +209,7 @@ class TrainingConfig(Config):
     validate_every: int = Field(default=500, ge=1)  # steps
     validate_samples: int = Field(default=8, ge=0)  # songs of `val`; 0 = none
     validate_draws: int = Field(default=4, ge=1)  # masks a song, of the exact estimator
+    listen_every: int = Field(default=5000, ge=0)  # steps, and a stage's end: a voice of `val` is played to; 0 = never
 
     @model_validator(mode="before")
     @classmethod
@@ -231,6 +236,10 @@ class SamplerConfig(Config):
     confidence: Literal["sampled", "max"] = "sampled"  # released code; "max": paper 4.3
     guidance_text: float = Field(default=1.0, ge=0)  # 1 = off; the paper gives no scale
     guidance_reference: float = Field(default=1.0, ge=0)  # 1 = off
+    guidance_interval: tuple[float, float] = (0.0, 1.0)  # shares of the steps: where guidance acts; ours, all of them
+    # Nats. 0 = counts by the schedule. Else a step settles frames, best first, while their summed entropy without the
+    # largest stays within it (EB-Sampler, arXiv 2505.24857), and `steps` is the most it takes
+    entropy_bound: float = Field(default=0.0, ge=0)
     prefix_order: Literal["text_reference", "reference_text"] = "text_reference"  # released inference: reference_text
     missing_text: Literal["null", "empty_text"] = "null"  # released inference: the embedding of ""
     long: Literal["whole", "windowed"] = "whole"  # songs longer than window_tokens; released code: whole
@@ -243,6 +252,9 @@ class SamplerConfig(Config):
     def _consistent(self) -> Self:
         if self.overlap_tokens >= self.window_tokens:
             raise ValueError(f"overlap_tokens {self.overlap_tokens} must be below window_tokens {self.window_tokens}")
+        begin, end = self.guidance_interval
+        if not 0 <= begin <= end <= 1:
+            raise ValueError(f"guidance_interval must be two shares of the steps in order, got {begin} and {end}")
         if isinstance(self.schedule, tuple):
             if len(self.schedule) != self.steps:
                 raise ValueError(f"schedule lists {len(self.schedule)} ratios for {self.steps} steps; give one a step")

@@ -1,11 +1,11 @@
 """A vocal in, an accompaniment of exactly its length out.
 
-Conventions: audio is worked on at 48 kHz; `T` codes at 25 Hz; `G` guidance variants of the one song are the rows of a
-batch. The loudness rule acts as in training; its gain is undone on the answer, which so sits with the vocal.
+Conventions: audio is worked on at 48 kHz; `T` codes at 25 Hz. The loudness rule acts as in training; its gain is undone
+on the answer, which so sits with the vocal.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model import checkpoint
 from model.config import SamplerConfig
 from model.data import prefix
-from model.network import MaskPredictor
-from model.sampling import FREE, Predict, guide, plan_windows, sample
-from model.schedule import generator
+from model.denoising import Conditions, Frames, Progress, Song
+from model.kinds import build_network
+from model.players import player_of
 from pipeline.audio import (
     DecodeLimits,
     apply_gain,
@@ -38,7 +37,16 @@ from pipeline.errors import BackendUnavailable, BadInput
 from pipeline.loudness import level
 from pipeline.types import Audio
 
-Progress = Callable[[int, int], None]  # denoising steps done, in all
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One accompaniment that is wanted. Without text or reference their slots are null (see `sampler.missing_text`)."""
+
+    vocal: Audio  # of any sample rate
+    text: str | None
+    reference: Audio | None
+    seed: int
+    fixed: NDArray[np.int64] | None = None  # [T] codes to keep, `FREE` elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +54,8 @@ class Generation:
     """An accompaniment and how it came about."""
 
     accompaniment: Audio  # stereo, 48 kHz, the vocal's length to the sample
-    codes: NDArray[np.uint16]  # [T]
-    seconds: Mapping[str, float]  # wall clock of encode, denoise, decode
+    codes: Codes  # [T]; empty of a model of latents
+    seconds: Mapping[str, float]  # wall clock of encode, denoise (its share of the batch), decode
     gain_db: float  # what the loudness rule did to the vocal
     played_gain_db: (
         float  # what was done to the decoded accompaniment: -gain_db, less where its peak would pass the limit
@@ -55,11 +63,13 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
-class Conditions:
-    """The prefix of one generation."""
+class Voice:
+    """A vocal as the model hears it."""
 
-    vectors_PW: Tensor  # float32
-    missing_P: Tensor  # bool: the slot holds the null vector
+    codes: Frames  # [T]
+    length: int  # samples at 48 kHz
+    gain_db: float  # what the loudness rule did to it
+    encode_seconds: float
 
 
 class Generator:
@@ -76,9 +86,10 @@ class Generator:
         self.codec = codecs.build(self.run.codec)
         self.conditioner = conditioners.build(self.run.conditioning)
         _check_backends(self.codec, self.conditioner, found)
-        network = MaskPredictor(self.run.model, rtd=self.run.training.objective.rtd.weight > 0)
+        network = build_network(self.run.model, rtd=self.run.training.objective.rtd.weight > 0)
         network.load_state_dict(found.weights())
         self.network = network.to(self.device).eval()
+        self.player = player_of(self.network, self.codec)
 
     def __call__(
         self,
@@ -90,25 +101,48 @@ class Generator:
         progress: Progress | None = None,
         fixed: NDArray[np.int64] | None = None,
     ) -> Generation:
-        """Play along with `vocal` of any sample rate; `BadInput` for an empty, broken or silent one.
+        """`play` of one request."""
+        return self.play([Request(vocal, text, reference, seed, fixed)], sampler, progress)[0]
 
-        Without text or reference their slots are null (or the empty text's vector, see `sampler.missing_text`). Of
-        `fixed` codes ``[T]`` those that are not `FREE` stay; `BadInput` where they are not as many as the vocal's.
+    def play(
+        self, requests: Sequence[Request], sampler: SamplerConfig, progress: Progress | None = None
+    ) -> list[Generation]:
+        """Play along with each vocal, all of them in one batch; one vocal in several requests is encoded once.
+
+        `BadInput` for an empty, broken or silent vocal or reference, and for kept codes that are not as many as the
+        vocal's. `sampler.seed` does nothing here: each request has its own.
         """
+        voices: dict[int, Voice] = {}
+        songs = []
+        for request in requests:
+            if id(request.vocal) not in voices:
+                voices[id(request.vocal)] = self._heard(request.vocal)
+            conditions = self.conditions(request.text, request.reference, sampler)
+            songs.append(Song(voices[id(request.vocal)].codes, conditions, request.seed, request.fixed))
+        shared: dict[str, float] = {}
+        with _timed(shared, "denoise"):
+            codes = self.player.drawn(songs, sampler, progress)
+        share = shared["denoise"] / len(requests)
+        return [
+            self._played(voices[id(request.vocal)], one, share) for request, one in zip(requests, codes, strict=True)
+        ]
+
+    def _heard(self, vocal: Audio) -> Voice:
         seconds: dict[str, float] = {}
         with _timed(seconds, "encode"):
-            voice = at_48k(usable(vocal, "vocal"))
-            levelled, gain_db = level(voice, self.run.loudness)
-            vocal_codes = self.codec.encode(levelled)[0]
-            conditions = self.conditions(text, reference, sampler)
-        with _timed(seconds, "denoise"):
-            codes = denoise(self.network, vocal_codes, conditions, sampler, seed, progress, fixed)
+            audio = at_48k(usable(vocal, "vocal"))
+            levelled, gain_db = level(audio, self.run.loudness)
+            codes = self.player.heard(levelled)
+        return Voice(codes, audio.length, gain_db, seconds["encode"])
+
+    def _played(self, voice: Voice, codes: Frames, denoise_seconds: float) -> Generation:
+        seconds = {"encode": voice.encode_seconds, "denoise": denoise_seconds}
         with _timed(seconds, "decode"):
-            played = as_stereo(self.codec.decode(codes))
+            played = as_stereo(self.player.sound(codes))
             played = Audio(played.samples[:, : voice.length], SAMPLE_RATE)
-            played_gain_db = min(-gain_db, self.run.loudness.peak - peak_dbfs(played))
+            played_gain_db = min(-voice.gain_db, self.run.loudness.peak - peak_dbfs(played))
             accompaniment = apply_gain(played, played_gain_db)
-        return Generation(accompaniment, codes, seconds, gain_db, played_gain_db)
+        return Generation(accompaniment, self.player.codes(codes), seconds, voice.gain_db, played_gain_db)
 
     def conditions(self, text: str | None, reference: Audio | None, sampler: SamplerConfig) -> Conditions:
         """Prefix vectors and missing slots of a request, in the order that the sampler asks for."""
@@ -144,70 +178,6 @@ def usable(audio: Audio, name: str) -> Audio:
 def at_48k(audio: Audio) -> Audio:
     """48 kHz, one or two channels; more become their mean."""
     return resample(audio if audio.channels <= 2 else audio.mono(), SAMPLE_RATE)
-
-
-@torch.inference_mode()
-def denoise(
-    network: MaskPredictor,
-    vocal: Codes,
-    conditions: Conditions,
-    config: SamplerConfig,
-    seed: int,
-    progress: Progress | None = None,
-    fixed: NDArray[np.int64] | None = None,
-) -> NDArray[np.uint16]:
-    """Accompaniment codes ``[T]`` for vocal codes ``[T]``; long songs `whole`, or in windows over fixed overlaps.
-
-    Same network, vocal, conditions, settings, seed and fixed codes: same codes.
-    """
-    if fixed is not None and len(fixed) != len(vocal):
-        raise BadInput(f"{len(fixed)} kept codes do not fit a vocal of {len(vocal)} codes: not the same voice?", "kept")
-    vocal_1T = torch.from_numpy(vocal.astype(np.int64))[None].to(conditions.vectors_PW.device)
-    frames = vocal_1T.shape[1]
-    whole = config.long == "whole"
-    windows = ((0, frames),) if whole else plan_windows(frames, config.window_tokens, config.overlap_tokens)
-    codes_1T = torch.full_like(vocal_1T, FREE) if fixed is None else torch.from_numpy(fixed)[None].to(vocal_1T)
-    for index, (start, stop) in enumerate(windows):
-        predict = predictor(network, vocal_1T[:, start:stop], conditions, config)
-        fixed_1T = codes_1T[:, start:stop]
-        window_seed = seed if index == 0 else generator(seed, "window", index).initial_seed()
-        tell = _shifted(progress, index * config.steps, len(windows) * config.steps)
-        valid_1T = torch.ones_like(fixed_1T, dtype=torch.bool)
-        codes_1T[:, start:stop] = sample(predict, valid_1T, config, [window_seed], fixed_1T, tell)
-    return codes_1T[0].cpu().numpy().astype(np.uint16)
-
-
-def predictor(network: MaskPredictor, vocal_1T: Tensor, conditions: Conditions, config: SamplerConfig) -> Predict:
-    """What the sampler asks for logits: one forward pass, its rows the guidance variants of the one song."""
-    dropped_GP = guidance_rows(conditions.missing_P, config)
-    G = len(dropped_GP)
-    vocal_GT = vocal_1T.expand(G, -1)
-    prefix_GPW = conditions.vectors_PW.expand(G, -1, -1)
-
-    def predict(accompaniment_1T: Tensor, masked_1T: Tensor) -> Tensor:
-        hidden_GTD = network.hidden(vocal_GT, accompaniment_1T.expand(G, -1), prefix_GPW, None, dropped_GP)
-        logits_GMV = network.logits(hidden_GTD[:, masked_1T[0]])
-        return guide(logits_GMV[0], logits_GMV[1] if G == 3 else None, logits_GMV[-1], config)
-
-    return predict
-
-
-def guidance_rows(missing_P: Tensor, config: SamplerConfig) -> Tensor:
-    """Which slots each row of the forward pass drops, bool ``[G, P]``: all given; the text alone; nothing.
-
-    Only the rows that `sampling.guide` needs at these scales: 1 without guidance, 2 where both scales are equal.
-    """
-    everything = torch.ones_like(missing_P)
-    text_slot = 0 if config.prefix_order == "text_reference" else 1
-    text_alone = everything.clone()
-    text_alone[text_slot] = missing_P[text_slot]
-    if config.guidance_text != config.guidance_reference:
-        return torch.stack([missing_P, text_alone, everything])
-    return missing_P[None] if config.guidance_text == 1 else torch.stack([missing_P, everything])
-
-
-def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
-    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
 def _check_backends(codec: Codec, conditioner: Conditioner, found: checkpoint.Checkpoint) -> None:

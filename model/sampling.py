@@ -7,7 +7,7 @@ Shape suffixes: `B` rows, `T` frames, `M` masked frames of the batch in row-majo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor
 from model.config import CODES, MASK, PAD, SamplerConfig
 from model.schedule import generator, remask_ratio
 
-Predict = Callable[[Tensor, Tensor], Tensor]  # accompaniment_BT int64, masked_BT bool -> logits_MV
+# accompaniment_BT int64, masked_BT bool, share of the steps that are done -> logits_MV, whole or in blocks of rows
+Predict = Callable[[Tensor, Tensor, float], Tensor | Iterable[Tensor]]
 Progress = Callable[[int, int], None]  # steps done, steps in all
 FREE = -1  # in `fixed_BT`: to be generated
 TINY = 1e-20  # keeps both logarithms of the Gumbel noise finite
@@ -51,10 +52,12 @@ def sample(
     free_B = (codes_BT == MASK).sum(dim=1)
     for step in range(config.steps):
         masked_BT = codes_BT == MASK
-        if bool(masked_BT.any()):
-            remask_B = remask_counts(config, step, free_B, masked_BT.sum(dim=1))
-            logits_MV = _checked(predict(codes_BT, masked_BT), masked_BT)
-            codes_BT = _advance(logits_MV, codes_BT, masked_BT, remask_B, config, step, generators)
+        if not bool(masked_BT.any()):
+            if progress is not None:
+                progress(config.steps, config.steps)
+            break
+        candidates = _candidates(predict(codes_BT, masked_BT, step / config.steps), masked_BT, config)
+        codes_BT = _advance(candidates, codes_BT, masked_BT, free_B, config, step, generators)
         if progress is not None:
             progress(step + 1, config.steps)
     return codes_BT
@@ -73,12 +76,22 @@ def _start(valid_BT: Tensor, fixed_BT: Tensor | None) -> Tensor:
     return codes_BT.masked_fill(~valid_BT, PAD)
 
 
-def _checked(logits_MV: Tensor, masked_BT: Tensor) -> Tensor:
-    rows = int(masked_BT.sum())
-    if logits_MV.shape[0] != rows or logits_MV.shape[1] > CODES:
-        raise ValueError(
-            f"predict must return [{rows}, <= {CODES}] logits, one row a masked frame, got {logits_MV.shape}"
-        )
+def _candidates(logits: Tensor | Iterable[Tensor], masked_BT: Tensor, config: SamplerConfig) -> Candidates:
+    """Every masked frame's, block by block: logits need not all stand at once."""
+    blocks = [logits] if isinstance(logits, Tensor) else logits
+    parts = [filter_logits(_narrow(block_MV), config) for block_MV in blocks]
+    codes_MK, probability_MK, peak_M = (
+        torch.cat(columns)
+        for columns in zip(*((part.codes_MK, part.probability_MK, part.peak_M) for part in parts), strict=True)
+    )
+    if len(codes_MK) != (rows := int(masked_BT.sum())):
+        raise ValueError(f"predict must return [{rows}, V] logits, one row a masked frame, got {len(codes_MK)} rows")
+    return Candidates(codes_MK, probability_MK, peak_M)
+
+
+def _narrow(logits_MV: Tensor) -> Tensor:
+    if logits_MV.shape[1] > CODES:
+        raise ValueError(f"predict must return logits of {CODES} codes at most, got {logits_MV.shape[1]}")
     return logits_MV
 
 
@@ -96,23 +109,27 @@ def remask_counts(config: SamplerConfig, step: int, free_B: Tensor, masked_B: Te
 
 
 def _advance(
-    logits_MV: Tensor,
+    candidates: Candidates,
     codes_BT: Tensor,
     masked_BT: Tensor,
-    remask_B: Tensor,
+    free_B: Tensor,
     config: SamplerConfig,
     step: int,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """One step: draw every masked frame, then mask the `remask_B` least confident of them again."""
-    counts = masked_BT.sum(dim=1).tolist()
-    candidates = filter_logits(logits_MV, config)
+    """One step: draw every masked frame, then mask the least confident of them again."""
+    masked_B = masked_BT.sum(dim=1)
+    counts = masked_B.tolist()
     drawn_M, confidence_M = draw(candidates, _uniforms(counts, generators, masked_BT.device), config)
     noise_M = _gumbel(_uniforms(counts, generators, masked_BT.device))
-    scale = config.mask_temperature * (1 - (step + 1) / config.steps)
-    score_M = confidence_M.log() + scale * noise_M
+    score_M = confidence_M.log() + config.mask_temperature * (1 - (step + 1) / config.steps) * noise_M
+    ranked = Ranked.of(score_M, masked_BT)
+    if config.entropy_bound > 0 and step < config.steps - 1:
+        remask_B = masked_B - within_bound(entropies(candidates), ranked, config.entropy_bound)
+    else:
+        remask_B = remask_counts(config, step, free_B, masked_B)
     drawn_BT = codes_BT.masked_scatter(masked_BT, drawn_M)
-    return drawn_BT.masked_fill(least_confident(score_M, masked_BT, remask_B), MASK)
+    return drawn_BT.masked_fill(ranked.lowest(remask_B), MASK)
 
 
 def filter_logits(logits_MV: Tensor, config: SamplerConfig) -> Candidates:
@@ -149,17 +166,47 @@ def draw(candidates: Candidates, uniform_M: Tensor, config: SamplerConfig) -> tu
     return drawn_M, candidates.probability_MK.gather(1, place_M1).squeeze(1)
 
 
-def least_confident(score_M: Tensor, masked_BT: Tensor, count_B: Tensor) -> Tensor:
-    """The `count_B` masked frames of each row with the lowest scores, bool `[B, T]`; of equal scores the earlier frame.
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """Each row's masked frames in the order of their scores.
 
-    By rank, never by threshold: the count is exact whatever the ties.
+    By rank, never by threshold: a count is exact whatever the ties; of equal scores the earlier frame comes first.
     """
-    score_BT = torch.full(masked_BT.shape, torch.inf, dtype=score_M.dtype, device=score_M.device)
-    order_BT = score_BT.masked_scatter(masked_BT, score_M).argsort(dim=1, stable=True)
-    rank_BT = torch.empty_like(order_BT).scatter_(
-        1, order_BT, torch.arange(order_BT.shape[1], device=order_BT.device).expand_as(order_BT)
-    )
-    return (rank_BT < count_B[:, None]) & masked_BT
+
+    order_BT: Tensor  # int64, frames from the lowest score on; those that are not masked come last
+    masked_BT: Tensor
+
+    @classmethod
+    def of(cls, score_M: Tensor, masked_BT: Tensor) -> "Ranked":
+        score_BT = torch.full(masked_BT.shape, torch.inf, dtype=score_M.dtype, device=score_M.device)
+        return cls(score_BT.masked_scatter(masked_BT, score_M).argsort(dim=1, stable=True), masked_BT)
+
+    def lowest(self, count_B: Tensor) -> Tensor:
+        """The `count_B` frames of each row with the lowest scores, bool `[B, T]`."""
+        chosen_BT = torch.arange(self.order_BT.shape[1], device=self.order_BT.device) < count_B[:, None]
+        lowest_BT: Tensor = torch.zeros_like(self.masked_BT).scatter(1, self.order_BT, chosen_BT) & self.masked_BT
+        return lowest_BT
+
+
+def entropies(candidates: Candidates) -> Tensor:
+    """Of what each masked frame is drawn from, in nats `[M]`."""
+    entropy_M: Tensor = torch.special.entr(candidates.probability_MK).sum(dim=-1)
+    return entropy_M
+
+
+def within_bound(entropy_M: Tensor, ranked: Ranked, bound: float) -> Tensor:
+    """How many frames of each row, best scores first, may settle together. int64 `[B]`, at least 1 where one is masked.
+
+    As long as the sum of their entropies less the largest, which bounds what drawing them apart misses of their joint
+    entropy, stays within `bound` nats (EB-Sampler, arXiv 2505.24857).
+    """
+    entropy_BT = torch.zeros(ranked.masked_BT.shape, dtype=entropy_M.dtype, device=entropy_M.device)
+    best_BT = entropy_BT.masked_scatter(ranked.masked_BT, entropy_M).gather(1, ranked.order_BT).flip(1)
+    excess_BT = best_BT.cumsum(dim=1) - best_BT.cummax(dim=1).values
+    masked_B = ranked.masked_BT.sum(dim=1)
+    unmasked_B = ranked.masked_BT.shape[1] - masked_B  # they come first after the flip and add nothing
+    settled_B: Tensor = (excess_BT <= bound).sum(dim=1) - unmasked_B
+    return settled_B.clamp(min=1).minimum(masked_B)
 
 
 def _uniforms(counts: Sequence[int], generators: Sequence[torch.Generator], device: torch.device) -> Tensor:

@@ -16,7 +16,9 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", help="Override a s
 def train(
     dataset: Annotated[Path, typer.Option(help="A built dataset, such as ROOT/datasets/demo.")],
     out_: Annotated[Path, typer.Option("--out", help="Folder of the run; an unfinished run in it is resumed.")],
-    recipe: Annotated[str, typer.Option(help="demo, paper, upstream, or the path of a YAML file.")] = "demo",
+    recipe: Annotated[
+        str, typer.Option(help="demo, paper, upstream, an ablation such as demo-no-rtd, or a YAML file.")
+    ] = "demo",
     processes: Annotated[int, typer.Option(min=1, help="Processes: one a GPU, or gloo processes on CPU.")] = 1,
     accelerate_config: Annotated[str, typer.Option(help="Path of an accelerate config, for DDP, FSDP or nodes.")] = "",
     prepare: Annotated[
@@ -68,6 +70,9 @@ def generate(
     takes: Annotated[
         int, typer.Option(min=1, help="So many accompaniments of each voice, with seeds from --seed on.")
     ] = 1,
+    batch: Annotated[
+        int, typer.Option(min=1, help="So many voices and takes are denoised together; changes memory and time alone.")
+    ] = 4,
     keep: Annotated[
         Path | None, typer.Option(help="An accompaniment made before: play only a section of it anew.")
     ] = None,
@@ -100,6 +105,7 @@ def generate(
         seed=seed,
         takes=takes,
         section=None if keep is None else Section(keep, from_seconds, to_seconds),
+        batch=batch,
     )
     for written in generate_files(request):
         out.print(f"{written.path}: {written.seconds:.2f} s of accompaniment in {written.took:.1f} s.", soft_wrap=True)

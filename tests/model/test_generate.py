@@ -9,7 +9,8 @@ import torch
 from model import checkpoint
 from model.checkpoint import Progress
 from model.config import MASK, ModelConfig, SamplerConfig, TrainRun
-from model.generate import Conditions, Generator, denoise, guidance_rows, predictor
+from model.denoising import Conditions, Song, denoise, denoise_many, guidance_rows, predictor
+from model.generate import Generator, Request
 from model.network import MaskPredictor
 from model.sampling import FREE
 from pipeline.audio import apply_gain, peak_dbfs, rms_dbfs
@@ -185,16 +186,25 @@ def test_a_song_within_the_window_is_the_same_whole_or_windowed(generator: Gener
     )
 
 
-def logits(network: MaskPredictor, conditions: Conditions, config: SamplerConfig) -> torch.Tensor:
+def logits(
+    network: MaskPredictor, conditions: Conditions, config: SamplerConfig, progress: float = 0.0
+) -> torch.Tensor:
     vocal_1T = torch.arange(12)[None]
     masked_1T = torch.arange(12)[None] % 3 > 0
     accompaniment_1T = vocal_1T.masked_fill(masked_1T, MASK)
+    predict = predictor(network, vocal_1T, torch.ones_like(masked_1T), [conditions], config)
     with torch.no_grad():
-        return predictor(network, vocal_1T, conditions, config)(accompaniment_1T, masked_1T)
+        return torch.cat(list(predict(accompaniment_1T, masked_1T, progress)))
 
 
-def test_guidance_joins_separate_passes_as_written(generator: Generator) -> None:
-    network, given = generator.network, torch.randn(2, 384, generator=torch.Generator().manual_seed(1))
+def heedful_network() -> MaskPredictor:
+    """A network in which conditions matter."""
+    torch.manual_seed(0)
+    return MaskPredictor(TINY.model_copy(update={"init_std": 0.2}), rtd=False).eval()
+
+
+def test_guidance_joins_separate_passes_as_written() -> None:
+    network, given = heedful_network(), torch.randn(2, 384, generator=torch.Generator().manual_seed(1))
     off = SamplerConfig()
     both, text, none = (
         logits(network, Conditions(given, torch.tensor(missing)), off)
@@ -214,3 +224,74 @@ def test_guidance_runs_only_the_rows_it_needs() -> None:
         for a, b in ((1.0, 1.0), (2.0, 2.0), (2.0, 1.0))
     ]
     assert counts == [1, 2, 3]
+
+
+def test_guidance_acts_within_its_interval_alone() -> None:
+    network, given = heedful_network(), torch.randn(2, 384, generator=torch.Generator().manual_seed(1))
+    conditions = Conditions(given, torch.tensor([False, False]))
+    scales = {"guidance_text": 2.0, "guidance_reference": 3.0}
+    off, always = SamplerConfig(), SamplerConfig(**scales)
+    middle = SamplerConfig(**scales, guidance_interval=(0.25, 0.75))
+    found = [logits(network, conditions, middle, progress) for progress in (0.0, 0.25, 0.5, 0.75)]
+    plain, led = (logits(network, conditions, config) for config in (off, always))
+    assert not torch.allclose(plain, led)
+    for ours, wanted in zip(found, (plain, led, led, plain), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"two shares of the steps in order, got 0\.8 and 0\.2"):
+        SamplerConfig(guidance_interval=(0.8, 0.2))
+
+
+LENGTHS = (70, 25, 41)
+
+
+def some_songs(generator: Generator) -> list[Song]:
+    """Three songs of unequal lengths and conditions; of the last a part is kept."""
+    draw = np.random.default_rng(4)
+    given = [generator.conditions(text, None, FAST) for text in ("a slow waltz", None, "loud rock")]
+    vocals = [draw.integers(0, 16_384, length).astype(np.uint16) for length in LENGTHS]
+    kept = np.where(np.arange(41) % 4 == 0, 77, FREE)
+    fixed = (None, None, kept)
+    return [Song(*row) for row in zip(vocals, given, (5, 6, 7), fixed, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"guidance_text": 3.0, "guidance_reference": 3.0},
+        {"guidance_text": 2.0, "guidance_reference": 1.5, "guidance_interval": (0.0, 0.5)},
+        {"long": "windowed", "window_tokens": 30, "overlap_tokens": 10},
+        {"entropy_bound": 0.5, "steps": 6},
+    ],
+    ids=lambda changes: ",".join(changes),
+)
+def test_a_song_is_the_same_alone_and_among_others_of_other_lengths(
+    generator: Generator, changes: dict[str, object]
+) -> None:
+    config = SamplerConfig.model_validate(FAST.model_dump() | changes)
+    songs = some_songs(generator)
+    together = denoise_many(generator.network, songs, config)
+    assert [len(codes) for codes in together] == list(LENGTHS)
+    for song, codes in zip(songs, together, strict=True):
+        assert np.array_equal(denoise_many(generator.network, [song], config)[0], codes)
+        assert int(codes.max()) < MASK
+    assert (together[2][::4] == 77).all()
+
+
+def test_steps_of_a_batch_are_told_over_all_its_windows(generator: Generator) -> None:
+    config = FAST.model_copy(update={"long": "windowed", "window_tokens": 30, "overlap_tokens": 10})
+    told: list[tuple[int, int]] = []
+    denoise_many(generator.network, some_songs(generator), config, lambda *done: told.append(done))
+    assert told == [(step, 9) for step in range(1, 10)]  # the longest has three windows of three steps
+
+
+def test_requests_are_played_together_as_they_are_one_by_one(generator: Generator) -> None:
+    long, short = voice(3 * 48_000), voice(48_000, level=0.2)
+    wanted = [Request(long, "folk", None, 1), Request(short, None, None, 2), Request(long, "folk", None, 3)]
+    together = generator.play(wanted, FAST)
+    assert [made.accompaniment.length for made in together] == [long.length, short.length, long.length]
+    for request, made in zip(wanted, together, strict=True):
+        alone = generator(request.vocal, request.text, request.reference, FAST, request.seed)
+        assert np.array_equal(made.codes, alone.codes)
+        assert np.allclose(made.accompaniment.samples, alone.accompaniment.samples, atol=1e-6)
+        assert list(made.seconds) == ["encode", "denoise", "decode"]

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytest
 import torch
@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.config import CODES, MASK, PAD, SamplerConfig
-from model.sampling import FREE, Candidates, Predict, draw, filter_logits, guide, least_confident, plan_windows, sample
+from model.sampling import (
+    FREE,
+    Candidates,
+    Predict,
+    Ranked,
+    draw,
+    entropies,
+    filter_logits,
+    guide,
+    plan_windows,
+    sample,
+    within_bound,
+)
 from model.schedule import generator
 
 OPEN = SamplerConfig(top_k=0, top_p=1.0)  # no filter
@@ -26,7 +38,7 @@ def by_position(codes: int = 300) -> Predict:
     """Logits that depend on the row's own content and on the frame, never on the batch: like a real network's."""
     table_TV = torch.randn(512, codes, generator=generator(0)) * 3
 
-    def predict(codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+    def predict(codes_BT: Tensor, masked_BT: Tensor, _: float) -> Tensor:
         known_B = torch.where(codes_BT < CODES, codes_BT, 0).sum(dim=1)
         rows, frames = masked_BT.nonzero(as_tuple=True)
         return table_TV[(frames + known_B[rows]) % 512]
@@ -36,13 +48,13 @@ def by_position(codes: int = 300) -> Predict:
 
 def constant(codes: int = 8) -> Predict:
     """Every code as likely everywhere: all confidences tie."""
-    return lambda _, masked_BT: torch.zeros(int(masked_BT.sum()), codes)
+    return lambda _, masked_BT, __: torch.zeros(int(masked_BT.sum()), codes)
 
 
 def recorded(predict: Predict, seen: list[Tensor]) -> Predict:
-    def wrapped(codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+    def wrapped(codes_BT: Tensor, masked_BT: Tensor, progress: float) -> Tensor | Iterable[Tensor]:
         seen.append(codes_BT.clone())
-        return predict(codes_BT, masked_BT)
+        return predict(codes_BT, masked_BT, progress)
 
     return wrapped
 
@@ -138,7 +150,20 @@ def test_the_network_is_left_alone_where_nothing_is_free() -> None:
     )
     assert torch.equal(codes_BT, fixed_BT)
     assert seen == []
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    assert steps == [(3, 3)]
+
+
+def test_logits_may_come_in_blocks_and_the_share_of_steps_done_is_told() -> None:
+    whole, told = by_position(), []
+
+    def in_blocks(codes_BT: Tensor, masked_BT: Tensor, progress: float) -> Iterable[Tensor]:
+        told.append(progress)
+        return iter(whole(codes_BT, masked_BT, progress).split(7))
+
+    config = SamplerConfig(steps=4)
+    wanted = sample(whole, valid_rows(40, 13), config, [1, 2])
+    assert torch.equal(sample(in_blocks, valid_rows(40, 13), config, [1, 2]), wanted)
+    assert told == [0, 0.25, 0.5, 0.75]
 
 
 def oracle(p: Tensor) -> Predict:
@@ -153,7 +178,7 @@ def oracle(p: Tensor) -> Predict:
                 table[index, frame] = part.sum(dim=[a for a in range(length) if a != frame]).log()
     place = (codes + 1) ** torch.arange(length - 1, -1, -1)
 
-    def predict(codes_BT: Tensor, masked_BT: Tensor) -> Tensor:
+    def predict(codes_BT: Tensor, masked_BT: Tensor, _: float) -> Tensor:
         logits_BTV = table[(torch.where(masked_BT, codes, codes_BT) * place).sum(dim=1)]
         return logits_BTV[masked_BT]
 
@@ -193,7 +218,7 @@ def kept_first(config: SamplerConfig, confidence_T: Tensor, seed: int) -> Tensor
     """Frames that the first of two steps settles, when frame i's likelier code of two has `confidence_T[i]`."""
     logits_TV = torch.stack((confidence_T.log(), (1 - confidence_T).log()), dim=1)
     seen: list[Tensor] = []
-    predict = recorded(lambda _, masked_BT: logits_TV[masked_BT[0]], seen)
+    predict = recorded(lambda _, masked_BT, __: logits_TV[masked_BT[0]], seen)
     sample(predict, valid_rows(len(confidence_T)), config, [seed])
     return (seen[1][0] != MASK).nonzero().squeeze(1)
 
@@ -216,11 +241,58 @@ def test_large_noise_settles_any_frame_as_often() -> None:
     assert abs(chi_square_z(counts, torch.ones(10))) < 4
 
 
+MASKED = torch.tensor([[True, False, True, True, True], [False, True, False, True, True]])
+
+
 def test_equal_scores_are_counted_not_thresholded() -> None:
-    masked_BT = torch.tensor([[True, False, True, True, True], [False, True, False, True, True]])
-    again_BT = least_confident(torch.zeros(7), masked_BT, torch.tensor([3, 2]))
+    again_BT = Ranked.of(torch.zeros(7), MASKED).lowest(torch.tensor([3, 2]))
     assert again_BT.sum(dim=1).tolist() == [3, 2]
-    assert not (again_BT & ~masked_BT).any()
+    assert not (again_BT & ~MASKED).any()
+
+
+def test_frames_settle_while_their_entropy_without_the_largest_stays_within_the_bound() -> None:
+    # best first: row 0 has 0.2, 0.3, 1.0, 0.1, so an excess of 0, 0.2, 0.5, 0.6; row 1 has 2.0, 0.5, 0.5: 0, 0.5, 1
+    score_M = torch.tensor([1.0, 4.0, 2.0, 3.0, 0.0, 9.0, 5.0])
+    entropy_M = torch.tensor([0.1, 0.2, 1.0, 0.3, 0.5, 2.0, 0.5])
+    ranked = Ranked.of(score_M, MASKED)
+    settled = {bound: within_bound(entropy_M, ranked, bound).tolist() for bound in (0.1, 0.25, 0.55, 0.7, 1.1)}
+    assert settled == {0.1: [1, 1], 0.25: [2, 1], 0.55: [3, 2], 0.7: [4, 2], 1.1: [4, 3]}
+
+
+def test_entropy_of_what_a_frame_is_drawn_from() -> None:
+    candidates = filter_logits(torch.tensor([[0.0] * 8, [9.0] + [-90.0] * 7]), OPEN)
+    assert entropies(candidates).tolist() == pytest.approx([math.log(8), 0], abs=1e-6)
+
+
+def test_sure_frames_settle_at_once_and_unsure_ones_one_by_one() -> None:
+    sure, unsure = torch.full((30, 8), -90.0), torch.zeros(12, 8)
+    sure[:, 3] = 9.0
+    logits_TV = torch.cat((sure, unsure))
+    seen: list[Tensor] = []
+    predict = recorded(lambda _, masked_BT, __: logits_TV[masked_BT.nonzero()[:, 1]], seen)
+    config = ORDERED.model_copy(update={"steps": 40, "entropy_bound": 0.5})
+    told: list[tuple[int, int]] = []
+    codes_BT = sample(predict, valid_rows(42, 30), config, [1, 2], None, lambda *done: told.append(done))
+    # one unsure frame joins the sure ones, for the largest entropy is free
+    assert masked_counts(seen) == [[42, 30], *[[left, 0] for left in range(11, 0, -1)]]
+    assert told[-1] == (40, 40)
+    assert (codes_BT[:, :30] == 3).all()
+    assert (codes_BT[0] < 8).all()
+
+
+def test_steps_bound_the_adaptive_sampler_and_rows_stay_apart() -> None:
+    config = SamplerConfig(steps=5, entropy_bound=0.3)
+    seen: list[Tensor] = []
+    together = sample(recorded(by_position(), seen), valid_rows(60, 31), config, [5, 6])
+    assert len(seen) == 5
+    assert (together[0] < 300).all()
+    assert torch.equal(together[1, :31], sample(by_position(), valid_rows(31), config, [6])[0])
+
+
+def test_a_bound_of_nothing_draws_from_the_joint() -> None:
+    p = torch.rand((3,) * 4, generator=generator(2), dtype=torch.float64) + 0.1
+    config = OPEN.model_copy(update={"steps": 4, "entropy_bound": 1e-9})
+    assert abs(chi_square_z(histogram(p, config, 4000), p)) < 4
 
 
 def full_sort_law(logits_V: Tensor, config: SamplerConfig) -> Tensor:
@@ -301,8 +373,12 @@ def test_windows_cover_the_song_and_overlap(frames: int, window: int, data: st.D
             r"-1 \(free\) or 0..16383, got 16384",
         ),
         (
-            lambda: sample(lambda _, m: torch.zeros(m.numel() + 1, 4), valid_rows(2), SamplerConfig(), [1]),
-            r"\[2, <= 16384\]",
+            lambda: sample(lambda _, m, __: torch.zeros(m.numel() + 1, 4), valid_rows(2), SamplerConfig(), [1]),
+            r"\[2, V\] logits, one row a masked frame, got 3 rows",
+        ),
+        (
+            lambda: sample(lambda _, m, __: torch.zeros(m.numel(), 16_385), valid_rows(2), SamplerConfig(), [1]),
+            "16384 codes at most, got 16385",
         ),
         (lambda: plan_windows(10, 4, 4), r"within 1..3 \(window 4\), got 4"),
     ],
