@@ -16,6 +16,7 @@ import numpy as np
 
 from flows.engine.memory import peak_bytes, reset_peak
 from flows.stages.context import Context, Worker, to_row
+from pipeline.batching import remarks
 from pipeline.errors import BackendUnavailable, BadInput
 from pipeline.phases import measured, phase
 from pipeline.records.catalog import CatalogRow
@@ -71,12 +72,13 @@ def attempt(name: str, context: Context, item: Item, loading: float = 0.0) -> Ro
     """
     begun = time.time()
     reset_peak()
-    with measured() as spent:
+    with measured() as spent, remarks() as made:
         row = _attempt(name, context, item)
     load = spent.seconds.get("load", 0.0)
     seconds = sum(spent.seconds.values()) - load
     spent.seconds["load"] = load + loading
-    return replace(row, seconds=seconds, phases=spent.seconds, peak_bytes=peak_bytes(), begun=begun)
+    message = "\n".join(filter(None, (row.message, *made)))
+    return replace(row, message=message, seconds=seconds, phases=spent.seconds, peak_bytes=peak_bytes(), begun=begun)
 
 
 def _attempt(name: str, context: Context, item: Item) -> Row:

@@ -14,6 +14,7 @@ from flows.engine import memory
 from flows.engine.attempt import Item, attempt
 from flows.recipe import load_recipe
 from flows.stages.context import Context, Made, Rows, Source
+from pipeline.batching import remark
 from pipeline.errors import BadInput
 from pipeline.phases import phase
 from pipeline.records.catalog import CatalogRow
@@ -35,6 +36,8 @@ class Keeper:
         if track.text == "bad":
             with phase("decode"):
                 raise BadInput("nobody can use this", reason="useless")
+        if track.text == "tight":
+            remark("MuQ: batch 8 -> 4, out of GPU memory")
         if track.text == "heavy":
             return Made(int(np.ones(HELD, np.uint8).sum()), Source("keeper"))
         audio = Audio(np.zeros((1, 48_000), np.float32), 48_000)
@@ -49,6 +52,12 @@ def context(tmp_path: Path) -> Context:
 
 def song(text: str = "") -> Item:
     return Item(replace(loud_song(), text=text), {})
+
+
+def test_a_batch_that_had_to_shrink_is_told_in_the_row_and_changes_nothing_else(context: Context) -> None:
+    tight, plain = (attempt(f"{HERE}:Keeper", context, song(text)) for text in ("tight", ""))
+    assert (tight.message, plain.message) == ("MuQ: batch 8 -> 4, out of GPU memory", "")
+    assert (tight.status, tight.values, tight.artefacts) == (plain.status, plain.values, plain.artefacts)
 
 
 def test_phases_add_up_to_the_seconds_and_loading_is_told_apart(context: Context) -> None:

@@ -1,0 +1,167 @@
+"""`backline doctor` and `backline assets`: what is missing, in which words, with which exit code; no traceback ever."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from weights_server import serving
+
+from flows.cli.main import commands
+from flows.doctor import Lack, Machine, examine
+from flows.engine.resources import resources_of
+from flows.recipe import Recipe, Resources, load_recipe
+from flows.requirements import NEEDS, assets_of, needs_of, weights_of
+from flows.stages.graph import NODES
+from pipeline.assets.known import ASSETS
+
+BIG = Machine(gpus_gb=(80.0,), memory_gb=256.0, disk_gb=1000.0)
+BARE = Machine(gpus_gb=(), memory_gb=8.0, disk_gb=1.0)
+OFFICIAL = [
+    "quality.backend=songeval", "structure.backend=songformer", "annotation.backend=qwen2_audio",
+    "annotation.lyrics.backend=qwen3_asr", "conditioning.backend=clamp3",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path / "store"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "store"
+
+
+def official(*more: str) -> Recipe:
+    return load_recipe("paper", [*OFFICIAL, *more])
+
+
+def of(lacks: list[Lack], kind: str) -> list[Lack]:
+    return [lack for lack in lacks if lack.kind == kind]
+
+
+def test_the_demo_lacks_nothing() -> None:
+    result = CliRunner().invoke(commands, ["doctor", "--recipe", "demo"])
+    assert (result.exit_code, result.output) == (0, "Nothing is missing for demo.\n")
+    assert assets_of(load_recipe("demo")) == ()
+
+
+def test_every_weight_is_named_once_with_its_size_licence_and_command() -> None:
+    lacks = of(examine(official(), BIG), "weights")
+    assert len(lacks) == len(assets_of(official())) >= 8
+    by_command = {lack.mend: lack for lack in lacks}
+    muq = by_command["backline assets pull muq --accept-licence"]
+    assert muq.wanted_by == "quality, structure"
+    assert muq.gigabytes == pytest.approx(1.33)
+    assert muq.licence == "CC-BY-NC-4.0, no commercial use"
+    assert by_command["backline assets pull qwen2-audio"].licence == "Apache-2.0"
+    assert by_command["backline assets pull mert-95m --accept-licence"].gigabytes == pytest.approx(
+        0.76
+    )  # and converted
+
+
+def test_devices_memory_and_disk() -> None:
+    lacks = examine(official("annotation.device=cuda", "separation.device=cuda"), BARE)
+    assert {lack.wanted_by for lack in of(lacks, "GPU")} == {"annotation", "separation"}
+    assert "1.0 GB free" in of(lacks, "disk")[0].what
+    assert "structure" in {lack.wanted_by for lack in of(lacks, "memory")}
+    small = Machine(gpus_gb=(12.0, 16.0), memory_gb=256.0, disk_gb=1000.0)
+    told = {lack.wanted_by: lack.what for lack in of(examine(official("annotation.device=cuda"), small), "GPU memory")}
+    assert told["annotation"] == "needs about 25.5 GB of GPU memory, the largest GPU has 16"
+    slow = of(examine(official(), BIG), "GPU")
+    assert [(lack.wanted_by, lack.mend) for lack in slow] == [
+        ("annotation", "--set annotation.device=cuda on a machine with a GPU")
+    ]
+
+
+def test_training_of_the_paper_s_model_needs_a_gpu() -> None:
+    lack = next(lack for lack in examine(load_recipe("paper"), BARE) if lack.wanted_by == "training")
+    assert "at least 16 GB" in lack.what  # 0.97 billion parameters of 16 bytes
+    assert not [one for one in examine(load_recipe("paper"), BIG) if one.wanted_by == "training"]
+
+
+def test_a_package_that_is_missing_is_named_with_its_command() -> None:
+    lacks = of(examine(load_recipe("demo", ["separation={backend: roformer, device: cuda}"]), BIG), "package")
+    assert [lack.mend for lack in lacks] == ['pip install "audio-separator>=0.47,<0.48"']
+
+
+def test_versions_are_those_that_backline_asks_for() -> None:
+    assert of(examine(load_recipe("demo"), BIG), "version") == []
+
+
+def test_on_a_bare_machine_the_command_says_all_and_ends_with_1(bare: Path) -> None:
+    words = ["doctor", "--recipe", "paper", *(word for text in OFFICIAL for word in ("--set", text))]
+    result = CliRunner().invoke(commands, words)
+    assert result.exit_code == 1
+    assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit)
+    for word in ("CC-BY-NC-4.0", "16.8", "backline assets pull qwen2-audio", "backline assets pull --recipe paper"):
+        assert word in result.output
+    told = CliRunner().invoke(commands, [*words, "--json"])
+    assert told.exit_code == 1
+    assert {lack["kind"] for lack in json.loads(told.output)} >= {"weights"}
+
+
+def test_nothing_of_a_rehearsal_is_missing() -> None:
+    assert set(needs_of(official("rehearsal={}"))) == set(NEEDS)
+    assert assets_of(official("rehearsal={}")) == ()
+
+
+def test_weights_are_in_the_keys_once_they_are_here() -> None:
+    assert weights_of("annotation", official()) == "absent absent"
+    assert weights_of("annotation", load_recipe("demo")) == ""
+
+
+def test_small_models_share_a_gpu_and_large_ones_do_not() -> None:
+    recipe = official("annotation.device=cuda", "separation.device=cuda", "build.gpu_memory_gb=40")
+    assert resources_of(NODES["annotation"].worker, recipe) == Resources(gpus=1.0)
+    assert resources_of(NODES["separation"].worker, recipe) == Resources(gpus=0.25)  # four of 7 GB
+    unknown = official("separation.device=cuda")
+    assert resources_of(NODES["separation"].worker, unknown) == Resources(gpus=1.0)
+    on_cpu = resources_of(NODES["annotation"].worker, official())
+    assert on_cpu == Resources(memory_gb=pytest.approx(25.5))
+
+
+def test_assets_are_listed_with_all_that_is_known() -> None:
+    result = CliRunner().invoke(commands, ["assets", "list", "--json"])
+    rows = {row["name"]: row for row in json.loads(result.output)}
+    assert set(rows) == set(ASSETS)
+    assert rows["muq"]["here"] == "no"
+    assert rows["muq"]["files"][0]["sha256"] is None
+    assert rows["minilm"]["here"] == "yes"
+    table = CliRunner().invoke(commands, ["assets", "list"]).output
+    assert "hf.co/OpenMuQ/MuQ-large-msd-iter" in table
+    licences = CliRunner().invoke(commands, ["assets", "licences"]).output
+    assert "its LICENSE file says Apache-2.0, its README CC BY-NC-SA 4.0" in licences
+
+
+def test_pulling_without_the_licence_or_without_names_is_refused() -> None:
+    result = CliRunner().invoke(commands, ["assets", "pull", "muq"])
+    assert result.exit_code == 1
+    assert CliRunner().invoke(commands, ["assets", "pull"]).exit_code == 2
+    assert CliRunner().invoke(commands, ["assets", "verify", "muq"]).exit_code == 1
+    assert CliRunner().invoke(commands, ["assets", "verify", "minilm"]).exit_code == 0
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *words], env=os.environ | environment, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_the_command_pulls_from_a_hub_verifies_and_tells_of_damage(bare: Path) -> None:
+    """The whole way, in processes of their own, from a hub on loopback."""
+    with serving() as hub:
+        for file in ASSETS["xlm-roberta-tokenizer"].files:
+            hub.files[f"/FacebookAI/xlm-roberta-base/{file.path}"] = file.path.encode() * 10
+        hub.cuts = [3]
+        here = {"HF_ENDPOINT": hub.url, "BACKLINE_ASSETS": str(bare)}
+        pulled = run("assets", "pull", "xlm-roberta-tokenizer", **here)
+        assert (pulled.returncode, pulled.stdout) == (0, "xlm-roberta-tokenizer: pulled\n")
+    assert run("assets", "pull", "xlm-roberta-tokenizer", "--offline", **here).stdout.endswith("already here\n")
+    (bare / "xlm-roberta-tokenizer" / "config.json").write_text("x")
+    broken = run("assets", "verify", "xlm-roberta-tokenizer", **here)
+    assert broken.returncode == 1
+    assert "has 1 bytes, not 110" in broken.stderr
+    assert "Traceback" not in broken.stderr
