@@ -146,6 +146,7 @@ class Catalog:
         self._folder = Folder(self.directory, clock)
         self.probe, self.content = probe, content
         self._cache = _Index()
+        self._whole = False  # whether the cache holds all of the folder's last listing
         self._reading = Lock()  # batches side by side look at one catalog
 
     def add(
@@ -321,14 +322,16 @@ class Catalog:
         `again`: list the folder, whatever its time of change says.
         """
         with self._reading:
-            if not again and self._folder.still():
+            if not again and self._whole and self._folder.still():
                 return self._cache
+            self._whole = False  # until every file of the listing is read, whatever ends that
             found = self._files()
             if found[: len(self._cache.files)] != self._cache.files:
                 self._cache = _Index()
             for file in found[len(self._cache.files) :]:
                 _read_into(self._cache, self.directory / file[0])
                 self._cache.files += (file,)
+            self._whole = True
             return self._cache
 
     def _files(self) -> tuple[_File, ...]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.audio import Probe
 from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.records import parquet
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.content import stamp
 from pipeline.records.files import DamageError
@@ -215,6 +216,34 @@ def test_threads_that_look_at_one_catalog_see_the_same_batches(catalog, tmp_path
         shared = Catalog(tmp_path / "root", header)
         with ThreadPoolExecutor(4) as pool:
             assert all(seen == truth for seen in pool.map(ids, [shared] * 4))
+
+
+def test_a_file_that_could_not_be_read_once_is_read_at_the_next_look(tmp_path, monkeypatch):
+    """The folder is settled, so the next look lists it no more; what the last one left out must not stay out."""
+    library, now = tmp_path / "lib", [0.0]
+    writer = Catalog(tmp_path / "root", header)
+    writer.add(put(library, a="one"))
+    writer.add(put(library, a="two"))
+    held = Catalog(tmp_path / "root", header, clock=lambda: now[0])
+    held.read(0)
+    writer.add(put(library, a="three"))
+    held.batches()
+    now[0] += 60.0
+    broken = Catalog(tmp_path / "root", header, clock=lambda: now[0])
+    read, failures = parquet.read, [OSError("hiccup")]
+
+    def flaky(path):
+        if path.name.startswith("part-00002") and failures:
+            raise failures.pop()
+        return read(path)
+
+    monkeypatch.setattr(parquet, "read", flaky)
+    broken._folder.entries()
+    now[0] += 60.0
+    with pytest.raises(OSError, match="hiccup"):
+        broken.read(0)
+    assert broken.read(0) == held.read(0) == writer.read(0)
+    assert broken.read(1)[0].error == "replaced"
 
 
 @settings(deadline=None, max_examples=25)
