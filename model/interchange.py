@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from model.network import MaskPredictor
+from model.network import Conditioned, MaskPredictor
 from pipeline.assets.inert import inert
 from pipeline.errors import BadInput
 
@@ -35,12 +37,26 @@ def from_llama(weights: Weights) -> dict[str, Tensor]:
     return {BACKBONE + name: t for name, t in bare.items() if name.startswith(("layers.", "norm."))}
 
 
-def load_backbone(network: MaskPredictor, weights: Weights) -> None:
+def load_backbone(network: Conditioned, weights: Weights) -> None:
     """Put a `LlamaModel`'s weights under the network; `BadInput` names every key that does not fit."""
     ours = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(BACKBONE)}
     found = from_llama(weights)
     _require_match(ours, found, "these Llama weights")
     network.load_state_dict(found, strict=False)
+
+
+def read_llama(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, or of all such files in a folder; `BadInput` where there is none to read."""
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+    if not files:
+        raise BadInput(f"{path} holds no safetensors file; give a LlamaModel's folder or file", "weights")
+    found: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            found |= load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise BadInput(f"{file} can't be read as safetensors ({error})", "weights") from error
+    return found
 
 
 def load_released(network: MaskPredictor, path: Path) -> None:

@@ -4,11 +4,14 @@ Conventions: `kind: mask` is the paper's; the others learn from every frame (`ma
 denominators and accumulation are the same for all.
 """
 
+from pathlib import Path
+
 import torch
 
 from model.codebook import embed_codebook
 from model.config import ModelConfig, ObjectiveConfig, TrainRun
 from model.flow import FlowObjective, FlowPredictor
+from model.interchange import load_backbone, read_llama
 from model.network import MaskPredictor
 from model.objective import Objective
 from pipeline.codec import codec as codecs
@@ -26,10 +29,12 @@ def build_objective(model: ModelConfig, objective: ObjectiveConfig) -> Objective
 
 
 def begin(network: MaskPredictor | FlowPredictor, run: TrainRun) -> None:
-    """What a new run takes from its codec, where it asks for it; draws nothing from torch's global stream.
+    """What a new run takes from a Llama and from its codec, where it asks for it; torch's global stream stays.
 
-    `BackendUnavailable` for a codec without latents.
+    `BadInput` for weights that don't fit, `BackendUnavailable` for a codec without latents.
     """
+    if run.model.init == "llama":
+        load_backbone(network, read_llama(Path(run.model.init_weights)))
     if run.model.embeddings == "random" and run.model.kind != "flow":
         return
     with torch.random.fork_rng(devices=[]):  # building a codec's network draws weights that its file replaces

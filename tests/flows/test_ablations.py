@@ -34,6 +34,7 @@ MORE = {  # settings that no ablation has, and that must go the same way
     "guided-latents": ("demo-continuous", ["sampler.guidance_text=2.0", "sampler.solver=euler", "model.pack=true"]),
 }
 CASES = {name: (f"demo-{name}", list[str]()) for name in ablations()} | MORE
+MARKED = [pytest.param(case, marks=[pytest.mark.slow] if case in MORE else []) for case in CASES]
 
 
 def usable(sample: Sample) -> Sample:
@@ -73,7 +74,7 @@ def run_of(case: str) -> TrainRun:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", MARKED)
 def test_it_trains_resumes_and_plays(case: str, dataset: Path, tmp_path: Path) -> None:
     run, undisturbed, stopped = run_of(case), tmp_path / "a", tmp_path / "b"
     weights = trained(run, dataset, undisturbed)
@@ -92,9 +93,8 @@ def plays(folder: Path, run: TrainRun) -> None:
     vocal = Audio((0.1 * np.sin(2 * np.pi * 220 * time))[None].astype(np.float32), 48_000)
     told: list[tuple[int, int]] = []
     one = generator(vocal, "a slow waltz", None, run.sampler, 1, lambda done, of: told.append((done, of)))
-    again, other = (generator(vocal, "a slow waltz", None, run.sampler, seed) for seed in (1, 2))
+    other = generator(vocal, "a slow waltz", None, run.sampler, 2)
     assert one.accompaniment.samples.shape == (2, 47_000)
-    assert np.array_equal(one.accompaniment.samples, again.accompaniment.samples)
     assert not np.array_equal(one.accompaniment.samples, other.accompaniment.samples)
     assert told[-1][0] == told[-1][1] == (25 if run.model.kind == "autoregressive" else 3)
     assert len(one.codes) == (0 if run.model.kind == "flow" else 25)

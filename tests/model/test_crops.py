@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.crops import check_mode, draw, extents, starts
+from pipeline.audio import to_samples, to_seconds
 from pipeline.codec.codec import token_count
 from pipeline.errors import BadInput
 from pipeline.records.schema import CodecRecord
@@ -44,6 +45,26 @@ def test_no_reference_shares_a_sample_with_its_crop(
     for window in crop.references:
         begin, end = references[window]
         assert end <= heard.start or begin >= heard.stop
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seconds=st.floats(20, 400),
+    stretch=st.sampled_from([1.0, 0.8, 0.9, 1.1, 1.2]),
+    crop_tokens=st.sampled_from([1024, 4096]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_nor_in_stretched_songs_whose_windows_went_through_a_shards_seconds(
+    seconds: float, stretch: float, crop_tokens: int, seed: int
+) -> None:
+    samples = round(seconds * 48_000 / stretch)
+    starts_48k = [*range(0, samples - REFERENCE, 491_520), samples - REFERENCE] if samples >= REFERENCE else []
+    written = [(to_seconds(s, 48_000), to_seconds(s + REFERENCE, 48_000)) for s in starts_48k]
+    read = [(to_samples(a, 48_000), to_samples(b, 48_000)) for a, b in written]
+    assert read == [(s, s + REFERENCE) for s in starts_48k], "seconds in a shard lose no sample"
+    crop = draw(token_count(samples), read, crop_tokens, "slice", SLICES, np.random.default_rng(seed))
+    for begin, end in (read[window] for window in crop.references):
+        assert end <= crop.start * 1920 or begin >= (crop.start + crop.length) * 1920
 
 
 @settings(max_examples=50, deadline=None)

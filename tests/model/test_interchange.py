@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from test_network import SMALL, inputs, network, reference_llama
 from torch import Tensor
 
-from model.interchange import from_llama, load_backbone, load_released, read_released, to_llama
+from model.config import ModelConfig, TrainRun
+from model.interchange import from_llama, load_backbone, load_released, read_llama, read_released, to_llama
+from model.kinds import begin, build_network
 from model.network import MaskPredictor
 from pipeline.errors import BadInput
 
@@ -27,6 +30,28 @@ class Hyper:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("touch executed",)
+
+
+def test_a_run_may_begin_with_a_llamas_layers(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    theirs = reference_llama(SMALL)
+    theirs.save_pretrained(tmp_path / "llama")
+    given = {**SMALL.model_dump(), "init": "llama", "init_weights": str(tmp_path / "llama")}
+    run = TrainRun(model=ModelConfig.model_validate(given))
+    network = build_network(run.model, rtd=True)
+    begin(network, run)
+    for name, tensor in theirs.state_dict().items():
+        assert name == "embed_tokens.weight" or torch.equal(network.lm.state_dict()[name], tensor)
+    narrow = ModelConfig.model_validate(given | {"ffn": 48})
+    with pytest.raises(BadInput, match="do not fit the model"):
+        begin(build_network(narrow, rtd=True), TrainRun(model=narrow))
+    with pytest.raises(BadInput, match="holds no safetensors file"):
+        read_llama(tmp_path)
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(BadInput, match="can't be read as safetensors"):
+        read_llama(tmp_path / "x.safetensors")
+    with pytest.raises(ValidationError, match=r"needs model\.init_weights"):
+        ModelConfig(init="llama")
 
 
 def test_the_backbone_goes_to_llama_and_back_and_computes_the_same() -> None:

@@ -102,6 +102,20 @@ def test_the_1b_shape_has_its_1_04_billion_parameters() -> None:
     assert counts["backbone"] == pytest.approx(973.1e6, rel=1e-3)
 
 
+@pytest.mark.parametrize(("shape", "backbone"), [("1b", 973.1e6), ("3b", 2818.7e6)])
+@pytest.mark.parametrize("layout", ["dual", "prefix"])
+def test_the_true_shapes_have_as_many_parameters_as_their_sizes_say(shape: str, backbone: float, layout: str) -> None:
+    c = ModelConfig.model_validate({"shape": shape, "layout": layout})
+    with torch.device("meta"):
+        counts = parameter_counts(MaskPredictor(c, rtd=True))
+    attention = 2 * c.width * c.heads * c.head_dim + 2 * c.width * c.kv_heads * c.head_dim
+    layers = c.layers * (attention + 3 * c.width * c.ffn + 2 * c.width) + c.width
+    tables = (16_385 + 16_386) * (c.width // 2 if layout == "dual" else c.width)
+    rest = (c.prefix_width + 1) * c.width + 16_384 * c.width + c.width + 1
+    assert counts == {"backbone": layers, "total": layers + tables + rest}
+    assert counts["backbone"] == pytest.approx(backbone, rel=1e-4)
+
+
 def test_initial_weights_are_normal_biases_zero_norms_one() -> None:
     torch.manual_seed(0)
     for name, value in MaskPredictor(SMALL, rtd=True).named_parameters():

@@ -1,5 +1,7 @@
 """One step's gradient: whatever way it is split; and what replaced-token detection adds to it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from synthetic_dataset import song
@@ -62,6 +64,25 @@ def test_second_pass_reaches_the_backbone_and_head_only_does_not() -> None:
     assert all(torch.equal(backbone(head_only)[name], value) for name, value in without.items())
     assert float(head_only["network.rtd_head.weight"].abs().sum()) > 0
     assert not torch.equal(second_pass["network.lm.norm.weight"], without["network.lm.norm.weight"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("replace_by", ["argmax", "sample"])
+def test_a_masked_target_reaches_no_input_of_any_pass(mode: str, replace_by: str) -> None:
+    """Nor any logit: those are a function of the inputs alone."""
+    config = settings(rtd={"mode": mode, "replace": "uniform" if mode == "same_pass" else replace_by})
+    torch.manual_seed(0)
+    objective, (batch,) = Objective(TINY, config).eval(), batches(4, 1)
+    other = replace(batch, accompaniment_BT=torch.where(batch.mask_BT, 4321, batch.accompaniment_BT))
+    seen: list[Tensor] = []
+    objective.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1].clone()))
+    passes = 1 if mode == "same_pass" else 2
+    for one in (batch, other):
+        objective(one)
+    assert len(seen) == 2 * passes
+    assert not torch.equal(batch.accompaniment_BT, other.accompaniment_BT)
+    for mine, theirs in zip(seen[:passes], seen[passes:], strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_without_weight_there_is_no_discriminator() -> None:
