@@ -29,7 +29,7 @@ from model.config import StageConfig, TrainRun
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
 from model.devices import accelerator_for, on_cpu, optimizer_for, random_state, set_random_state, spread
 from model.flops import Pace, peak_flops
-from model.flow import FlowObjective, FlowPredictor
+from model.flow import FlowObjective
 from model.identity import check_folder
 from model.journal import Journal, Meter
 from model.kinds import begin, build_objective
@@ -37,13 +37,12 @@ from model.lock import sole_trainer
 from model.network import parameter_counts
 from model.objective import Objective, denominators
 from model.optimisation import WeightMean, compile_each, learning_rate, recompute
+from model.reporting import Reporter
 from model.schedule import generator
 from model.shards import ShardSamples, load_training_split, manifest_sha256, weights_behind
 from model.stopping import RESUME_ME, StopRequest
-from model.validation import told, validate, validation_rows
 from model.whole import load_optimizer, scalar, whole
 from pipeline.errors import BadInput, PipelineError
-from pipeline.records.schema import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +94,6 @@ class Trainer:
             recompute(self.objective.network.lm.layers)
         if self.config.compile:
             compile_each(self.objective.network.lm.layers)
-        self.held_out: Sequence[Sample] = ()  # songs of `val`, read with each stage
         self.module = spread(self.accelerator, self.objective, self.objective.network, self.config.stages[0])
         self.mean = WeightMean(self.config.weight_mean, self._weights()) if self.config.weight_mean > 0 else None
         if self.mean is not None:
@@ -142,7 +140,8 @@ class Trainer:
         """(The rest of) one stage; False where a stop was requested. `BadInput` where the dataset was rebuilt since."""
         stage, manifest = self.config.stages[index], self.progress.manifest_sha256
         samples = load_training_split(self.dataset, stage, self.run.model, manifest)
-        self.held_out = ShardSamples(self.dataset, "val", sha256=manifest) if self.config.validate_samples else ()
+        held_out = ShardSamples(self.dataset, "val", sha256=manifest) if self.config.validate_samples else ()
+        report = Reporter(self.run, self.out, self.accelerator, journal, held_out)
         codec, conditioner = weights_behind(samples[0])
         self.progress = replace(self.progress, codec_sha256=codec, conditioner_sha256=conditioner)
         self._begin_stage(stage)
@@ -154,7 +153,10 @@ class Trainer:
             if agreed.stop:
                 return False
             self._step(stage, batches, agreed, meter)
-            self._report(stage, meter, journal)
+            report(self.objective.network, stage, self.progress, meter)
+            if self.progress.step % self.config.checkpoint_every == 0 and self.progress.stage_step < stage.steps:
+                with meter.apart():
+                    self._save_step()
         self._end_stage(index, stage)
         return True
 
@@ -260,35 +262,6 @@ class Trainer:
             stage_samples=p.stage_samples + rows,
             reference_impossible=p.reference_impossible + reference_impossible,
         )
-
-    def _report(self, stage: StageConfig, meter: Meter, journal: Journal) -> None:
-        """Log, validate and save where one is due after this step."""
-        p, c, last = self.progress, self.config, self.progress.stage_step == stage.steps
-        journal.advance(p.step, stage.name)
-        values: dict[str, float] = {}
-        if p.step % c.log_every == 0 or last:
-            values |= meter.read(lambda sums: self.accelerator.reduce(sums, reduction="sum"))
-            values["reference_impossible"] = p.reference_impossible
-        if p.stage_step % c.validate_every == 0 or last:
-            with meter.apart():
-                values |= self._validated(stage)
-        if values:
-            journal.write({"step": p.step, "stage": stage.name, **values})
-            self.accelerator.log({f"{stage.name}/{name}": value for name, value in values.items()}, step=p.step)
-        if p.step % c.checkpoint_every == 0 and not last:
-            with meter.apart():
-                self._save_step()
-
-    def _validated(self, stage: StageConfig) -> dict[str, float]:
-        if isinstance(self.objective.network, FlowPredictor):
-            logger.info("no held-out likelihood: model.kind flow has none")
-            return {}
-        if not self.held_out:
-            logger.info("no held-out likelihood: the split val is empty or validate_samples is 0")
-            return {}
-        rows = validation_rows(self.held_out, self.config, stage, self.rank, self.processes)
-        sums = validate(self.objective.network, rows, self.config.validate_draws, self.accelerator.device)
-        return told(self.accelerator.reduce(sums.to(self.accelerator.device), reduction="sum"))
 
     def _end_stage(self, index: int, stage: StageConfig) -> None:
         """Keep the stage's weights, and go to the next stage's start."""
