@@ -120,6 +120,12 @@ def augment(
     )
 
 
+def transposed(audio: Audio, semitones: int) -> Audio:
+    """The same length, `semitones` higher."""
+    samples = _transposed(audio.samples, audio.sample_rate, Change(1.0, semitones))
+    return Audio(np.ascontiguousarray(samples), audio.sample_rate)
+
+
 def transpose_key(key: str, semitones: int) -> str:
     """``"B minor"`` and 2 -> ``"C# minor"``, ``"Ab major"`` and 1 -> ``"A major"``; `ValueError` for other forms."""
     if not (match := _KEY.fullmatch(key)):
