@@ -64,13 +64,13 @@ def song_nll(network: MaskPredictor, sample: Sample, config: NllConfig, seed: in
     prefix_BPW, dropped_BP = (tensor.to(device) for tensor in _prefix(sample))
     total = 0.0
     for vocal_BT, codes_BT in _crops(sample, config.crop_tokens):
-        total += _crop_nats(
+        total += crop_nats(
             network, vocal_BT.to(device), codes_BT.to(device), prefix_BPW, dropped_BP, config.draws, generator
         )
     return total / sample.info.tokens
 
 
-def _crop_nats(
+def crop_nats(
     network: MaskPredictor,
     vocal_BT: Tensor,
     codes_BT: Tensor,
@@ -79,12 +79,12 @@ def _crop_nats(
     draws: int,
     generator: torch.Generator,
 ) -> float:
-    """Nats of one crop, one row: each draw's mask in a forward pass of its own."""
+    """Nats of one crop, codes ``[1, T]``, without a gradient: each draw's mask in a forward pass of its own."""
     valid_BT = torch.ones_like(codes_BT, dtype=torch.bool)
-    plan = diffusion.nll_masks(valid_BT, draws, generator)
+    plan = diffusion.nll_plan(network.config, valid_BT, draws, generator)
     total = 0.0
     for mask_BT, weight_B in zip(plan.masks_NBT.to(codes_BT.device), plan.weights_NB.to(codes_BT.device), strict=True):
-        shown_BT = diffusion.corrupt(codes_BT, mask_BT, valid_BT)
+        shown_BT = diffusion.visible(network.config, codes_BT, mask_BT, valid_BT)
         logits_MV = network(vocal_BT, shown_BT, prefix_BPW, valid_BT, dropped_BP, mask_BT).logits_MV
         loss_M = diffusion.token_losses(logits_MV, codes_BT, mask_BT)
         total += float(diffusion.numerators(loss_M, mask_BT, weight_B).sum())
