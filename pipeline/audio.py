@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 from uuid import uuid4
 
 import numpy as np
@@ -95,20 +95,28 @@ def decode(uri: str, limits: DecodeLimits | None = None) -> Audio:
     return audio if audio.channels <= 2 else as_stereo(audio.mono())
 
 
+class _Forward(soundfile.SoundFile):  # type: ignore[misc]  # soundfile has no types
+    """A file that is read in one go: soundfile then doesn't seek after reading, which some can't."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 @contextmanager
 def _open(uri: str, limits: DecodeLimits) -> Iterator[soundfile.SoundFile]:
     with closing(_source(uri, limits)) as source, _recognised(uri, source) as file:
-        if file.format == "MP3":
-            with _recognised(uri, _counted(uri, source, limits)) as counted:
-                yield counted
-        else:
+        counted = _counted(uri, source, limits) if file.format == "MP3" else None
+        if counted is None:
             yield file
+        else:
+            with _recognised(uri, counted) as again:
+                yield again
 
 
 @contextmanager
 def _recognised(uri: str, source: BinaryIO) -> Iterator[soundfile.SoundFile]:
-    try:
-        file = soundfile.SoundFile(source)
+    try:  # libsndfile reads a file of the disk by itself; one in memory asks Python for every few kB
+        file = _Forward(source.fileno() if isinstance(source, io.FileIO) else source, closefd=False)
     except soundfile.LibsndfileError as error:
         raise BadInput(f"{uri}: {error.error_string} Give {READABLE}.", "unreadable") from error
     with file:
@@ -119,23 +127,30 @@ def _recognised(uri: str, source: BinaryIO) -> Iterator[soundfile.SoundFile]:
             raise BadInput(f"{uri}: the file is cut short: {complaint}. Fetch it again.", "truncated")
         if file.frames == 0:
             raise BadInput(f"{uri}: the file holds no audio (0 frames).", "empty")
-        if file.frames == UNKNOWN_FRAMES:  # soundfile seeks after each read, which fails on these
+        if file.frames == UNKNOWN_FRAMES:
             text = f"{uri}: its header states no length, as in a piped FLAC. Encode it again."
             raise BadInput(text, "unreadable")
         yield file
 
 
-def _counted(uri: str, source: BinaryIO, limits: DecodeLimits) -> BinaryIO:
-    """An mp3 in memory, its count of frames stated: libsndfile only guesses it where the file doesn't say."""
+def _counted(uri: str, source: BinaryIO, limits: DecodeLimits) -> BinaryIO | None:
+    """An mp3 in memory, its count of frames stated: libsndfile only guesses it where the file doesn't say.
+
+    None where it says so itself; the reading position stays where it is.
+    """
+    position = source.tell()
     size, most = source.seek(0, io.SEEK_END), round(limits.max_seconds * MP3_BYTES_PER_SECOND) + MP3_TAGS
     if size > most:
         text = f"{uri}: {size} bytes, and {limits.max_seconds} s of mp3 have {most} at most. Split the file."
         raise BadInput(text, "too_long")
     source.seek(0)
+    content = source.read()
+    source.seek(position)
     try:
-        return io.BytesIO(with_count(source.read()))
+        counted = with_count(content)
     except ValueError as error:
         raise BadInput(f"{uri}: not an mp3 of layer III: {error}. Give {READABLE}.", "unreadable") from error
+    return None if counted is content else io.BytesIO(counted)
 
 
 def _source(uri: str, limits: DecodeLimits) -> BinaryIO:
@@ -153,13 +168,12 @@ def _source(uri: str, limits: DecodeLimits) -> BinaryIO:
             raise BadInput(f"{uri}: the file has 0 bytes. Fetch it again.", "empty")
         if not local and size is not None and size > limits.max_remote_bytes:
             raise BadInput(f"{uri}: {size} bytes, limit {limits.max_remote_bytes}. Split the file.", "too_long")
-        opened: BinaryIO = filesystem.open(path, "rb")
+        if local:
+            return cast(BinaryIO, io.FileIO(LocalFileSystem._strip_protocol(uri)))
+        with filesystem.open(path, "rb") as opened:
+            return io.BytesIO(opened.read())
     except FileNotFoundError as error:
         raise BadInput(f"{uri}: no such file. Check the path or put the file back.", "missing") from error
-    if local:
-        return opened
-    with opened:
-        return io.BytesIO(opened.read())
 
 
 def _tail(source: BinaryIO) -> bytes:
@@ -196,16 +210,20 @@ def _check_header(uri: str, file: soundfile.SoundFile, limits: DecodeLimits) -> 
 
 
 def _read(uri: str, file: soundfile.SoundFile) -> Samples:
-    """[channels, frames]; `BadInput` where the audio ends or breaks before the header's count, less the slack."""
+    """[channels, frames]; `BadInput` where the audio ends or breaks before the header's count, less the slack.
+
+    In one call: the decoders are up to 15 % slower in blocks of 0.1 to 2 MB.
+    """
+    exact = file.subtype == "PCM_16" and file.format != "FLAC"  # numpy makes the same floats in half the time
     try:
-        frames = file.read(dtype="float32", always_2d=True)
+        frames = file.read(file.frames, dtype="int16" if exact else "float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise BadInput(f"{uri}: the audio can't be decoded to its end: {error.error_string}", "truncated") from error
     slack = to_samples(LOSSY_SLACK, file.samplerate) if file.format in ("OGG", "MP3") else 0
     if len(frames) < file.frames - slack:
         text = f"{uri}: {len(frames)} of {file.frames} frames can be decoded: cut short or damaged. Fetch it again."
         raise BadInput(text, "truncated")
-    return np.ascontiguousarray(frames.T)
+    return np.multiply(frames.T, np.float32(2**-15), order="C") if exact else np.ascontiguousarray(frames.T)
 
 
 def _check_content(uri: str, audio: Audio, limits: DecodeLimits) -> None:
