@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli import bench_listening, bench_machine
+from flows.cli import bench_listening, bench_machine, bench_model
 from flows.cli.build import names
 from flows.cli.console import err, out
 from flows.cli.progress import bar
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 commands = typer.Typer(help="Measure the embedded stages, and the machinery around them.", no_args_is_help=True)
 commands.registered_commands += bench_machine.commands.registered_commands
+commands.registered_commands += bench_model.commands.registered_commands
 commands.registered_commands += bench_listening.commands.registered_commands
 Root = Annotated[Path, typer.Option("--root", "--out", help="Where the test set lies, 8 GB.")]
 DEFAULT_ROOT = Path("runs/bench")
