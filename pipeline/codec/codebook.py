@@ -1,9 +1,10 @@
 """The fixed half of the embedded codec: a feature that keeps pitch, its principal components, 16384 k-means centres.
 
 Conventions: `N` codes (groups of four mel frames), `D` components; a feature row is ``[sharpened log-mel * weight |
-amplitude * mel^0.4]``, 800 wide, because the logarithm alone loses the tune and the root alone loses onsets
-(notes/codec.md 2.3); sharpening raises what stands out of its neighbourhood, hence harmonics above the timbre that
-carries them (weights/README.md); points are its leading components.
+amplitude * mel^0.4 | tone * weight]``, 1040 wide, because the logarithm alone loses the tune and the root alone loses
+onsets (notes/codec.md 2.3); sharpening raises what stands out of its neighbourhood, hence harmonics above the timbre
+that carries them, and the tone says the same of soft frames as of loud ones (weights/README.md); points are its leading
+components, stretched.
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
+from pipeline.codec.pitch import TONE_BANDS, tone
 
 COMPONENTS = 128  # 64 in notes/codec.md section 4; measured as 0.015 better in tune (weights/README.md)
 LOW_BANDS, LOW_WEIGHT, HIGH_WEIGHT = 45, 1.4, 0.7  # the bands that carry pitch count more; same
 SHARP_BANDS, SHARPNESS = 60, 2.0  # bands below 3 kHz, and how much; weights/README.md
 NEIGHBOURHOOD = (1, 3, 6, 7, 6, 3, 1)  # weights of seven bands; ours
+TONE_WEIGHT = 6.0  # of `pitch.tone`, 1 % of the variance; measured from 0 to 25 (weights/README.md)
+STRETCH = 1.06  # of points away from the mean: unseen audio else falls on central codes (weights/README.md)
+UNSEEN_STRETCH = 1.04  # the same once more where a file of weights is used: a decoder's own audio is nearer; same
 ROOT = 0.4  # exponent of the amplitude half; same
 ROWS = 128  # points per distance block: a table of 8 MB
 GROUPS = 128  # of centres, by which training narrows its search: 8 x as fast; ours
@@ -30,8 +35,8 @@ class Codebook:
     """Everything that turns log-mels into codes."""
 
     amplitude: float  # scale of the root half that gives both halves the same variance
-    mean: Tensor  # [800]
-    components: Tensor  # [800, D]
+    mean: Tensor  # [1040]
+    components: Tensor  # [1040, D]
     centres: Tensor  # [16384, D]
     sharpness: float = SHARPNESS
 
@@ -51,11 +56,12 @@ class Codebook:
 
 
 def features(log_mels: Tensor, amplitude: float, sharpness: float = SHARPNESS) -> Tensor:
-    """``[4 N, 100]`` -> ``[N, 800]``."""
+    """``[4 N, 100]`` -> ``[N, 1040]``."""
     width = FRAMES_PER_CODE * BANDS
     rows = log_mels.float()
     logarithm = (rows @ _sharpened(sharpness).to(rows.device)).reshape(-1, width)
-    return torch.cat([logarithm, (amplitude * (ROOT * rows).exp()).reshape(-1, width)], dim=1)
+    root = (amplitude * (ROOT * rows).exp()).reshape(-1, width)
+    return torch.cat([logarithm, root, TONE_WEIGHT * tone(rows).reshape(-1, FRAMES_PER_CODE * TONE_BANDS)], dim=1)
 
 
 def fine_structure() -> Tensor:
@@ -157,7 +163,7 @@ def equalising_amplitude(log_mels: Tensor) -> float:
     """The scale at which the root half has the variance of the logarithm half."""
     both = features(log_mels, 1.0).var(dim=0)
     width = FRAMES_PER_CODE * BANDS
-    return float((both[:width].sum() / both[width:].sum()).sqrt())
+    return float((both[:width].sum() / both[width : 2 * width].sum()).sqrt())
 
 
 def principal_components(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -73,6 +73,10 @@ class Corpus:
                 row += 1
         return crops
 
+    def voices_of(self, count: int, voice_share: float) -> int:
+        """How many of the `count` crops of a draw, the first of them, are solo voices."""
+        return self._split(count, voice_share, [any(c.voice is kind for c in self.clips) for kind in (True, False)])[0]
+
     @staticmethod
     def _split(count: int, voice_share: float, has: Sequence[bool]) -> tuple[int, int]:
         if not any(has):

@@ -19,7 +19,7 @@ EXPANSION = 3
 LAYER_SCALE = 0.3
 LIVELINESS = 0.35  # how far change in time is raised; measured beside the texture (weights/README.md)
 AROUND = (1, 2, 3, 2, 1)  # weights of five frames; ours
-TEXTURE = 0.2  # nats of noise: 1.3 to 2.5 x the flux for the same L1 that more liveliness gives (weights/README.md)
+TEXTURE = 0.16  # nats of noise: more flux for the same L1 than more liveliness gives (weights/README.md)
 NOISY_BANDS = (30, 60)  # no texture below the first, 1 kHz, all of it above the second, 3 kHz: voices stay pure; ours
 FULL_TEXTURE = 2.0  # nats above the floor, where it reaches its strength; ours
 SEED = 1  # of the texture; ours
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes ``[B, T]`` -> log-mel ``[B, 4 T, 100]``."""
+    """Codes ``[B, T]`` -> log-mel ``[B, 4 T, 100]`` and, for each frame, a logit that a voice alone sounds."""
 
     centres: Tensor
     spread: Tensor
@@ -60,14 +60,14 @@ class Decoder(nn.Module):
         self.widen = nn.Linear(SLOW_WIDTH, FRAMES_PER_CODE * FAST_WIDTH)
         self.fast = nn.Sequential(*(Block(FAST_WIDTH) for _ in range(FAST_BLOCKS)))
         self.norm = nn.LayerNorm(FAST_WIDTH)
-        self.leave = nn.Linear(FAST_WIDTH, BANDS)
+        self.leave = nn.Linear(FAST_WIDTH, BANDS + 1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         return self.from_points(self.centres[codes])
 
-    def from_points(self, points: Tensor) -> Tensor:
+    def from_points(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """The same for any points ``[B, T, D]`` in place of the codes' centres."""
         batch, steps, _ = points.shape
         points = points / self.spread
@@ -75,8 +75,8 @@ class Decoder(nn.Module):
         widened = self.widen(_channels_last(slow)).reshape(batch, FRAMES_PER_CODE * steps, FAST_WIDTH)
         fast = _channels_last(self.fast(_channels_first(widened)))
         fitted: Tensor = self.linear(points).reshape(batch, FRAMES_PER_CODE * steps, BANDS)
-        refined: Tensor = fitted + self.leave(self.norm(fast))
-        return refined
+        left: Tensor = self.leave(self.norm(fast))
+        return fitted + left[..., :BANDS], left[..., BANDS]
 
     @torch.no_grad()
     def fit_linear(self, points: Tensor, log_mels: Tensor) -> None:

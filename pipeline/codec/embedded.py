@@ -17,14 +17,16 @@ from safetensors.torch import save_file
 
 from pipeline.audio import as_stereo, resample
 from pipeline.codec import mel
-from pipeline.codec.codebook import Codebook
+from pipeline.codec.codebook import UNSEEN_STRETCH, Codebook
 from pipeline.codec.codec import SAMPLE_RATE, SAMPLES_PER_CODE, SHIPPED, CodecConfig, CodecSpec, Codes, token_count
 from pipeline.codec.decoder import Decoder, enlivened
+from pipeline.codec.pitch import sung_line
 from pipeline.codec.vocoder import synthesise
+from pipeline.codec.voice import retuned
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio, Samples
 
-FORMAT = "backline-embedded-codec-1"
+FORMAT = "backline-embedded-codec-2"
 DECODER = "decoder."  # prefix of the network's tensors in the file
 
 
@@ -63,7 +65,7 @@ class EmbeddedCodec:
             raise ValueError(
                 f"codes must be [T] below {len(self.codebook.centres)} with T >= 1, got {codes.dtype} {codes.shape}"
             )
-        return self._sound(self.decoder(torch.from_numpy(codes.astype(np.int64))[None])[0])
+        return self._sound(*self.decoder(torch.from_numpy(codes.astype(np.int64))[None]))
 
     @torch.inference_mode()
     def decode_latents(self, latents: Samples) -> Audio:
@@ -71,15 +73,17 @@ class EmbeddedCodec:
         centres = self.codebook.centres
         if latents.ndim != 2 or not len(latents) or latents.shape[1] != centres.shape[1]:
             raise ValueError(f"latents must be [T, {centres.shape[1]}] with T >= 1, got {latents.shape}")
-        return self._sound(self.decoder.from_points(torch.from_numpy(latents.astype(np.float32))[None])[0])
+        return self._sound(*self.decoder.from_points(torch.from_numpy(latents.astype(np.float32))[None]))
 
     def centroids(self) -> Samples:
         """The latent that each code stands for, ``[16384, D]`` float32."""
         centres: Samples = self.codebook.centres.numpy()
         return centres
 
-    def _sound(self, log_mel: torch.Tensor) -> Audio:
-        samples = synthesise(enlivened(log_mel).clamp(min=_FLOOR)).numpy()
+    def _sound(self, log_mels: torch.Tensor, alone: torch.Tensor) -> Audio:
+        log_mel = log_mels[0].clamp(min=_FLOOR)
+        line = sung_line(log_mel).weakened(alone[0].sigmoid().numpy().astype(np.float64))
+        samples = synthesise(enlivened(retuned(log_mel, line)).clamp(min=_FLOOR), line=line).numpy()
         audio = resample(Audio(samples[None], mel.SAMPLE_RATE), SAMPLE_RATE)
         assert audio.length * mel.FRAMES_PER_CODE == len(log_mel) * SAMPLES_PER_CODE
         return as_stereo(audio)
@@ -113,7 +117,8 @@ def load(path: Path) -> EmbeddedCodec:
         raise BackendUnavailable(f"codec weights {path} are of format {card.get('format')!r}, not {FORMAT!r}")
     centres = tensors["centres"]
     sharpness = float(tensors.get("sharpness", 0.0))  # weights of before it had none
-    codebook = Codebook(float(tensors["amplitude"]), tensors["mean"], tensors["components"], centres, sharpness)
+    components = tensors["components"] * UNSEEN_STRETCH
+    codebook = Codebook(float(tensors["amplitude"]), tensors["mean"], components, centres, sharpness)
     learned = {n.removeprefix(DECODER): t for n, t in tensors.items() if n.startswith(DECODER)}
     decoder = Decoder(centres, slow_blocks=sum(n.startswith("slow.") and n.endswith(".scale") for n in learned))
     decoder.load_state_dict(learned)

@@ -86,14 +86,17 @@ def heard_mel(log_mels: Tensor) -> Tensor:
     return FLOOR * (above.exp() - (-KNEE * above).exp())
 
 
-def linear_magnitude(mel: Tensor) -> Tensor:
+def linear_magnitude(mel: Tensor, shape: Tensor | None = None) -> Tensor:
     """Magnitude ``[M, 513]`` whose mel is nearest to `mel` ``[M, 100]`` in the Kullback-Leibler sense.
 
     By multiplicative steps (Lee and Seung 2001) from the pseudo-inverse; they weigh ratios, hence quiet bands count as
-    loud ones do, where least squares hear the loud alone.
+    loud ones do, where least squares hear the loud alone. Frames of `shape` ``[M, 513]`` that aren't all 0 start from
+    it instead: what bands leave open, its harmonics, stays.
     """
     start = (mel @ _inverse_filters().T).clamp_min(0)
     magnitude = torch.maximum(start, (mel @ filters()) * 0.1)  # a zero would stay one
+    if shape is not None:
+        magnitude = torch.where(shape.any(dim=1, keepdim=True), shape, magnitude)
     for _ in range(INVERSION_STEPS):
         magnitude = mel_corrected(magnitude, mel)
     return magnitude

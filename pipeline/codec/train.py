@@ -30,9 +30,11 @@ from pipeline.codec.corpus import Corpus, CorpusConfig, Progress, code_rows, rea
 from pipeline.codec.decoder import Decoder
 from pipeline.codec.embedded import load, save
 from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
+from pipeline.codec.pitch import tone
 from pipeline.config import Config
 
 logger = logging.getLogger(__name__)
+ALONE_WEIGHT = 0.05  # of telling a voice alone from everything else, beside some nats of the log-mel; ours
 
 
 class CodecTrainingConfig(Config):
@@ -157,7 +159,8 @@ def _k_means(corpus: Corpus, config: CodecTrainingConfig, progress: Progress) ->
         errors.append(error)
         logger.info("codebook pass %d: mean squared distance %.3f", index + 1, error)
         progress("codebook", (index + 1) / config.codebook_passes)
-    return Codebook(amplitude, mean, components, _rounded(centres.cpu())), tuple(errors)
+    stretched = _rounded(components * books.STRETCH)  # after k-means: the points of training stay where they are
+    return Codebook(amplitude, mean, stretched, _rounded(centres.cpu())), tuple(errors)
 
 
 def _fit_decoder(
@@ -206,7 +209,11 @@ def _step(
     near = books.nearest_few(codebook.points(target.reshape(-1, BANDS)), codebook.centres, config.near_codes)
     choice = torch.from_numpy(rng.integers(near.shape[1], size=(len(near), 1))).to(config.device)
     codes = near.gather(1, choice).reshape(config.batch_size, config.crop_codes)
-    loss, l1 = losses_of(decoder(codes), target)
+    output, alone = decoder(codes)
+    loss, l1 = losses_of(output, target)
+    voices = corpus.voices_of(config.batch_size, config.corpus.voice_share)
+    is_voice = (torch.arange(config.batch_size, device=config.device) < voices).float()[:, None]
+    loss = loss + ALONE_WEIGHT * F.binary_cross_entropy_with_logits(alone, is_voice.expand_as(alone))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
@@ -216,7 +223,7 @@ def _step(
 
 def losses_of(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The training loss (L1 + half that of the frame difference + 3 x the error of mel^0.5 + a quarter of the error of
-    each frame's level + half that of the harmonics) and its L1, nats.
+    each frame's level + half that of the harmonics + a quarter of the error of the tone) and its L1, nats.
 
     The third and fourth keep the level, which L1 alone lowers to the median; the weight of the third moves no other
     figure (notes/codec.md 2.5).
@@ -227,7 +234,8 @@ def losses_of(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     level = F.l1_loss(_level(output), _level(target))
     fine = books.fine_structure()[:, : books.SHARP_BANDS].to(output.device)
     sharp = F.l1_loss(output @ fine, target @ fine)
-    return l1 + 0.5 * change + 3.0 * peaks + 0.25 * level + 0.5 * sharp, l1.detach()
+    tones = (tone(output) - tone(target)).square().sum(dim=-1).mean()
+    return l1 + 0.5 * change + 3.0 * peaks + 0.25 * level + 0.5 * sharp + 0.25 * tones, l1.detach()
 
 
 def _level(log_mels: Tensor) -> Tensor:
