@@ -118,7 +118,7 @@ class MuCodec:
     def sounds(self, songs: Sequence[Tensor], noises: Sequence[Tensor]) -> list[Tensor]:
         """Points ``[T, 32]`` and noise ``[windows, 32, 512, 32]`` of each song -> sound ``[2, T * 1920]``."""
         latents = self.pictures([decoding_windows(points.T) for points in songs], noises)
-        joined = [crossed([self.heard(window) for window in song], FADE) for song in latents]
+        joined = [crossed(in_batches(song, 1, self._heard, "MuCodec's vocoder"), FADE) for song in latents]
         return [sound[:, : len(points) * SAMPLES_PER_CODE] for sound, points in zip(joined, songs, strict=True)]
 
     def _played(self, songs: Sequence[Tensor], keys: Sequence[bytes]) -> list[Audio]:
@@ -150,6 +150,9 @@ class MuCodec:
         ears = latents.reshape(2, CHANNELS, *latents.shape[1:])
         mel = self.networks.vae.decode(ears)[:, 0].transpose(1, 2)
         return synthesise(self.networks.vocoder, mel)[:, :WINDOW]
+
+    def _heard(self, windows: Sequence[Tensor]) -> list[Tensor]:
+        return [self.heard(window) for window in windows]
 
     def condition(self, points: Tensor) -> Tensor:
         """``[B, 32, 1024]`` -> ``[B, 32, 512, 32]``: what the decoder is led by; two codes make a frame of latents."""
