@@ -41,7 +41,7 @@ def weights_of(section: str, recipe: Recipe) -> str:
     An asset that is not on this machine has no hash here: its stages' keys are then those of no build.
     """
     hashes = []
-    for name in NEEDS[section](recipe).assets:
+    for name in needs_of(recipe)[section].assets:
         try:
             hashes.append(held(name).weights_sha256)
         except BackendUnavailable:

@@ -11,6 +11,7 @@ from functools import partial
 
 from flows.recipe import Recipe
 from flows.rehearsal import WORKERS
+from flows.requirements import NEEDS, weights_of
 from flows.stages.context import Context, Rows, value_of
 from pipeline import augmentation, fingerprint, selection, tokenization
 from pipeline.annotation import stage as annotation
@@ -33,7 +34,9 @@ class Settings(Config):
 
     sections: Mapping[str, object]
     seed: int | None = None
-    weights: Mapping[str, str] = {}  # section -> sha256, where a recipe may name a weights file
+    weights: Mapping[
+        str, str
+    ] = {}  # section -> sha256, where a recipe may name a weights file or the assets are pulled
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Node:
         return Settings(
             sections=sections,
             seed=recipe.seed if self.random else None,
-            weights={name: WEIGHTS[name](recipe) for name in self.sections if name in WEIGHTS},
+            weights=_weights(self.sections, recipe),
         )
 
 
@@ -65,7 +68,7 @@ def worker_of(stage: str, recipe: Recipe) -> str:
 
 
 WEIGHTS: Mapping[str, Callable[[Recipe], str]] = {
-    "codec": lambda recipe: codec.weights_sha256(recipe.codec),
+    "codec": lambda recipe: "" if codec.needs(recipe.codec).assets else codec.weights_sha256(recipe.codec),
     "structure": lambda recipe: structure.weights_sha256(recipe.structure),
 }
 LISTENING, STEMS, TOKENS = (f"flows.stages.{name}" for name in ("listening", "stems", "tokens"))
@@ -209,6 +212,14 @@ ADMISSION: Mapping[str, Callable[[Context, CatalogRow, Rows], bool]] = {
     "tokenization": partial(_admitted_with, needed=("separation", "annotation", "selection")),
     "tokenization-copies": _has_copy,
 }
+
+
+def _weights(sections: tuple[str, ...], recipe: Recipe) -> dict[str, str]:
+    """Hashes of the weights that no setting pins: of files that a recipe may name, and of pulled assets."""
+    named = {name: WEIGHTS[name](recipe) for name in sections if name in WEIGHTS}
+    pulled = {name: weights_of(name, recipe) for name in sections if name in NEEDS}
+    both = {name: f"{named.get(name, '')} {pulled.get(name, '')}".strip() for name in (*named, *pulled)}
+    return {name: hashes for name, hashes in both.items() if hashes}
 
 
 def _section(recipe: Recipe, path: str) -> object:

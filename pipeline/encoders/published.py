@@ -26,7 +26,7 @@ def load_network(factory: Any, weights: Held, precision: Literal["float32", "bfl
             output_loading_info=True,
         )  # fmt: skip
 
-    logging.disable_progress_bar()  # one for each worker would be all that a terminal shows
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one for each worker would be all that a terminal shows
     network, told = _loaded(weights, load)
     kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "another shape": "mismatched_keys"}
     wrong = {kind: sorted(str(key) for key in told[name]) for kind, name in kinds.items() if told[name]}
