@@ -133,7 +133,7 @@ class Sample:
             if highest >= CODEBOOK_SIZE:
                 raise ContractError(f"{i.key}.{name}: code {highest}, the highest there is is {CODEBOOK_SIZE - 1}")
         for name, latent in self.latents.items():
-            shape = (*getattr(self, name).shape, latent.shape[-1]) if name in ("vocal", "accompaniment") else ()
+            shape = (*getattr(self, name).shape, *latent.shape[-1:]) if name in ("vocal", "accompaniment") else ()
             _check_array(i, f"latent.{name}", latent, np.float16, shape)
         return self
 

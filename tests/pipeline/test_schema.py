@@ -49,10 +49,22 @@ def test_memory_order_and_key_order_change_no_byte():
 
 
 def test_latents_travel():
-    sample = replace(make_sample(), latents={"vocal": np.ones((2, 3), np.float16)})
+    plain = make_sample()
+    sample = replace(plain, latents={"vocal": np.ones((*plain.vocal.shape, 3), np.float16)})
     files = sample.to_files()
     assert "latent.vocal.npy" in files
     assert np.array_equal(Sample.from_files(files).latents["vocal"], sample.latents["vocal"])
+
+
+@pytest.mark.parametrize(
+    ("name", "latent"),
+    [("vocal", np.ones((2, 3), np.float16)), ("accompaniment", np.ones((1, 1, 1, 3), np.float32))],
+)
+def test_latents_fit_their_codes(name: str, latent: np.ndarray):
+    with pytest.raises(ContractError, match=rf"latent\.{name}"):
+        replace(make_sample(), latents={name: latent}).validate()
+    with pytest.raises(ContractError, match=r"latent\.other"):
+        replace(make_sample(), latents={"other": latent}).validate()
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, rms_dbfs
 from pipeline.augmentation import BalanceConfig, apply_filters
 from pipeline.codec.codec import SAMPLE_RATE, CodecSpec, Codes, token_count
 from pipeline.conditioning.conditioner import ConditionerSpec, Vectors
+from pipeline.errors import BackendUnavailable
 from pipeline.loudness import LoudnessConfig
 from pipeline.separation.stage import Stems
 from pipeline.tokenization import TokenizationConfig, Tokens, slice_agreement, tokenize
@@ -37,6 +39,21 @@ class LevelCodec:
     def decode(self, codes: Codes) -> Audio:
         level = np.repeat(10 ** (codes / -2000.0), 1920).astype(np.float32)
         return Audio(np.stack([level, level]), SAMPLE_RATE)
+
+
+class LatentCodec(LevelCodec):
+    """Its latents are the code and its double."""
+
+    def latents(self, audio: Audio) -> NDArray[np.float32]:
+        level = super().encode(audio)[0].astype(np.float32) / 10
+        return np.stack([level, 2 * level], axis=1)
+
+    def decode_latents(self, latents: NDArray[np.float32]) -> Audio:
+        return self.decode((latents[:, 0] * 10).astype(np.uint16))
+
+    def centroids(self) -> NDArray[np.float32]:
+        level = np.arange(16_384, dtype=np.float32) / 10
+        return np.stack([level, 2 * level], axis=1)
 
 
 class EdgyCodec(LevelCodec):
@@ -90,6 +107,18 @@ def test_arrays_have_the_contract_s_shapes(song: Stems, tokens: Tokens) -> None:
     assert (tokens.text.shape, tokens.text.dtype) == ((3, 4), np.float16)
     assert (len(tokens.accompaniment_variants), len(tokens.reference_variants)) == (4, 4)
     assert tokens.samples_48k == song.vocal.length
+
+
+def test_latents_are_kept_where_they_are_asked_for(song: Stems, tokens: Tokens) -> None:
+    assert tokens.latents == {}
+    config = TokenizationConfig(variants=3, latents=True)
+    made = tokenize(config, BALANCE, LatentCodec(), MeanConditioner(), song, (), 0, "song-orig", training=True)
+    for name in ("vocal", "accompaniment"):
+        latent, codes = made.latents[name], getattr(made, name)
+        assert (latent.shape, latent.dtype) == ((*codes.shape, 2), np.float16)
+        assert np.allclose(latent[..., 0], codes / 10, rtol=1e-3), "of the very audio, variant by variant"
+    with pytest.raises(BackendUnavailable, match="'level' has no continuous latents"):
+        tokenize(config, BALANCE, LevelCodec(), MeanConditioner(), song, (), 0, "song-orig", training=True)
 
 
 def test_held_out_songs_have_only_the_clean_variant(song: Stems, tokens: Tokens) -> None:
