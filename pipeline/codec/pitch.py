@@ -108,7 +108,8 @@ def _template(hertz: float) -> Tensor:
 @cache
 def standing_out() -> Tensor:
     """The map ``[100, 100]`` from bands (rows) to how far each stands out of a Hann-weighted neighbourhood."""
-    weights = torch.hann_window(AROUND + 2, periodic=False)[1:-1]
-    identity = torch.eye(BANDS)
-    padded = F.pad(identity[:, None], (AROUND // 2, AROUND // 2), mode="replicate")
-    return identity - F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0]
+    with torch.inference_mode(mode=False):  # kept for training too, which can't use a tensor of inference
+        weights = torch.hann_window(AROUND + 2, periodic=False)[1:-1]
+        identity = torch.eye(BANDS)
+        padded = F.pad(identity[:, None], (AROUND // 2, AROUND // 2), mode="replicate")
+        return identity - F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0]
