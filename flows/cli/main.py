@@ -14,6 +14,7 @@ from flows.cli import (
     conditioning,
     demo,
     doctor,
+    library,
     model,
     separation,
     serve,
@@ -42,7 +43,7 @@ commands.add_typer(separation.commands, name="separation")
 commands.add_typer(structure.commands, name="structure")
 commands.add_typer(conditioning.commands, name="conditioning")
 commands.add_typer(bench.commands, name="bench")
-for group in (build, status, why, doctor, upkeep, model, serve, demo):
+for group in (build, library, status, why, doctor, upkeep, model, serve, demo):
     for command in group.commands.registered_commands:
         commands.registered_commands.append(command)
 
