@@ -22,6 +22,7 @@ from model.network import Conditioned
 from model.objective import Sums
 from model.sampling import Progress, guide
 from model.schedule import generator
+from pipeline.errors import BadInput
 
 TIME_WIDTH = 256  # sines and cosines of the time; DiT
 TIME_SCALE = 1000.0  # time 0..1 is told as 0..1000; DiT
@@ -53,11 +54,12 @@ class FlowPredictor(Conditioned):
         self.reset_parameters()
 
     def fit_scale(self, centroids_NL: Tensor) -> None:
-        """Take the units of latents from the codebook. `ValueError` where its width is another."""
+        """Take the units of latents from the codebook. `BadInput` (`latent_width`) where its width is another."""
         if centroids_NL.shape[1] != self.config.latent_width:
-            raise ValueError(
+            raise BadInput(
                 f"the codec's latents are {centroids_NL.shape[1]} wide; set model.latent_width to that, got "
-                f"{self.config.latent_width}"
+                f"{self.config.latent_width}",
+                "latent_width",
             )
         self.latent_mean.copy_(centroids_NL.mean(dim=0))
         self.latent_scale.copy_(centroids_NL.std(dim=0).clamp(min=1e-6))

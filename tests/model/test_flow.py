@@ -14,6 +14,7 @@ from model.config import ModelConfig, ObjectiveConfig, RtdConfig, SamplerConfig
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
 from model.flow import FlowObjective, FlowPredictor, draws, integrate, play, waves
 from model.objective import denominators
+from pipeline.errors import BadInput
 
 L = 6
 EVERY_FRAME = ObjectiveConfig(mask_schedule=(1.0,), rtd=RtdConfig(weight=0.0))
@@ -126,7 +127,7 @@ def test_latents_are_worked_on_in_units_of_the_codebook() -> None:
     assert scaled.mean(dim=0).abs().max() < 1e-6
     assert torch.allclose(scaled.std(dim=0), torch.ones(L, dtype=torch.float64))
     assert torch.allclose(network.restored(scaled), centroids)
-    with pytest.raises(ValueError, match=r"3 wide; set model\.latent_width to that, got 6"):
+    with pytest.raises(BadInput, match=r"3 wide; set model\.latent_width to that, got 6"):
         network.fit_scale(torch.zeros(9, 3))
 
 
