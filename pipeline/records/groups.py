@@ -73,7 +73,7 @@ class Groups:
 def read_groups(root: Place) -> Groups:
     """The groups of a root as they are now, or were when `steady` began; none before the first grouping."""
     held = _STEADY.get()
-    if held is not None and held[0] == root:
+    if held is not None and (held[0] is root or held[0] == root):
         return held[1]
     path = _folder(root)
     version = files.version(path) if isinstance(path, Path) else ""
