@@ -14,6 +14,7 @@ from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.tokens import TokenFacts
 from flows.tally import StageStatistics
+from pipeline.assets.store import NON_COMMERCIAL
 from pipeline.records.groups import read_groups
 from pipeline.records.schema import SCHEMA_VERSION
 
@@ -56,7 +57,18 @@ def card(context: Context, counts: Sequence[StageStatistics], samples: Mapping[s
         duplicates=context.recipe.selection.duplicates,
         counts=counts,
         agreement=_agreement(context),
-        limits=[line for which, line in LIMITS.items() if which in used],
+        limits=[line for which, line in LIMITS.items() if which in used] + bound(counts),
+    )
+
+
+def bound(counts: Sequence[StageStatistics]) -> list[str]:
+    """What binds whoever uses the set, where weights behind it allow no commercial use; nothing where all do."""
+    terms = {licence for count in counts for _, _, licence in count.backends if NON_COMMERCIAL in licence}
+    told = f"Weights that made this set allow no commercial use ({'; '.join(sorted(terms))})."
+    return (
+        [f"{told} Ask their owners before you earn money with it, or with a model that learnt from it."]
+        if terms
+        else []
     )
 
 

@@ -20,6 +20,7 @@ from pipeline.errors import BackendUnavailable
 
 VARIABLE = "BACKLINE_ASSETS"
 RECEIPT = "receipt.json"
+NON_COMMERCIAL = "non-commercial"  # in every stated licence that is so
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -144,7 +145,7 @@ def stated_licence(wanted: Asset) -> str:
     if wanted.commercial:
         return wanted.licence
     receipt = None if isinstance(wanted.origin, Package) else read_receipt(wanted)
-    return f"{wanted.licence} (non-commercial{', accepted' if receipt and receipt.accepted else ''})"
+    return f"{wanted.licence} ({NON_COMMERCIAL}{', accepted' if receipt and receipt.accepted else ''})"
 
 
 def fingerprint(wanted: Asset) -> str:

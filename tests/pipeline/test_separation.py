@@ -1,5 +1,6 @@
 """Stems add up to the mixture, patches leave no seam, and the network is the published one."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import torch
 from demucs.hdemucs import HDemucs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor
 
+from pipeline.assets.pull import install
 from pipeline.audio import decode, resample
 from pipeline.errors import BackendUnavailable
 from pipeline.separation.artifacts import ArtifactCheck, ArtifactConfig
@@ -151,6 +154,51 @@ def test_demucs_runs_from_a_folder(demucs_repo: Path) -> None:
     np.testing.assert_array_equal(stems.vocal.samples, second(mixture).vocal.samples)
     assert first.weights_sha256 == second.weights_sha256
     assert (first.backend, len(first.weights_sha256)) == ("demucs", 64)
+
+
+def save_as_published(folder: Path, klass: str) -> None:
+    """A small model in the files of Demucs' repository on the hub."""
+    torch.manual_seed(0)
+    arguments = {"sources": ["drums", "bass", "other", "vocals"], "channels": 4, "segment": 2}
+    state = {name: tensor.contiguous() for name, tensor in HDemucs(**arguments).state_dict().items()}
+    told = {"klass": klass, "args": "[]", "kwargs": json.dumps(arguments)}
+    save_file(state, folder / "955717e8.safetensors", metadata=told)
+    (folder / "htdemucs.yaml").write_text("models: ['955717e8']\n")
+
+
+def test_demucs_runs_from_its_pulled_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path / "store"))
+    save_as_published(tmp_path, "demucs.hdemucs.HDemucs")
+    install("demucs-htdemucs", tmp_path, check=False)
+    separator = build(SeparationConfig(backend="demucs"))
+    assert separator.licence == "MIT"
+    mixture = music(1.0, 44_100)
+    check_sum(mixture, separator(mixture))
+
+
+@pytest.mark.parametrize(
+    ("klass", "told"),
+    [("os.system", "names the class 'os.system'"), ("demucs.demucs.Demucs", "holds no Demucs that fits")],
+)
+def test_a_file_that_names_another_class_is_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, klass: str, told: str
+) -> None:
+    monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path / "store"))
+    save_as_published(tmp_path, klass)
+    install("demucs-htdemucs", tmp_path, check=False)
+    with pytest.raises(BackendUnavailable, match=told):
+        build(SeparationConfig(backend="demucs"))
+
+
+def test_demucs_and_roformer_say_what_they_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path))
+    with pytest.raises(BackendUnavailable, match="backline assets pull demucs-htdemucs"):
+        build(SeparationConfig(backend="demucs"))
+    with pytest.raises(BackendUnavailable, match="take one of htdemucs, htdemucs_ft, or set demucs_repo"):
+        build(SeparationConfig(backend="demucs", demucs_model="mine"))
+    monkeypatch.setitem(sys.modules, "audio_separator", None)  # what an uninstalled package looks like
+    with pytest.raises(BackendUnavailable, match='pip install "audio-separator'):
+        build(SeparationConfig(backend="roformer"))
 
 
 @pytest.mark.parametrize(
