@@ -291,6 +291,11 @@ class TrainRun(Config):
                 f"training.objective.label_smoothing to 0, got {objective.label_smoothing}": (
                     kind == "flow" and objective.label_smoothing > 0
                 ),
+                f"model.kind {kind} has no masks to settle: set sampler.entropy_bound to 0": self.sampler.entropy_bound
+                > 0,
+                f"model.kind {kind} is guided throughout: set sampler.guidance_interval to [0, 1]": (
+                    self.sampler.guidance_interval != (0.0, 1.0)
+                ),
                 f"model.kind {kind} plays songs whole: set sampler.long to whole": self.sampler.long == "windowed",
             }
         if found := [rule for rule, broken in wrong.items() if broken]:

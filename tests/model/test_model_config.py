@@ -66,3 +66,23 @@ def test_a_shape_stands_for_its_numbers_and_what_is_said_beside_it_wins() -> Non
     wide = ModelConfig.model_validate({"shape": "3b", "prefix_width": 384})
     assert (wide.layers, wide.width, wide.head_dim, wide.prefix_width) == (28, 3072, 128, 384)
     assert "shape" not in wide.model_dump()
+
+
+@pytest.mark.parametrize("kind", ["autoregressive", "flow"])
+@pytest.mark.parametrize(
+    ("sampler", "message"),
+    [({"long": "windowed"}, "plays songs whole"), ({"entropy_bound": 1.0}, "no masks to settle"),
+     ({"guidance_interval": (0.0, 0.5)}, "guided throughout")],
+)  # fmt: skip
+def test_what_needs_masks_is_refused_without_them(kind: str, sampler: dict[str, object], message: str) -> None:
+    every_frame = {"objective": {"mask_schedule": [1.0], "rtd": {"weight": 0.0}}}
+    TrainRun.model_validate({"model": {"kind": kind}, "training": every_frame})
+    with pytest.raises(ValidationError, match=message):
+        TrainRun.model_validate({"model": {"kind": kind}, "training": every_frame, "sampler": sampler})
+
+
+def test_until_keeps_the_stages_up_to_the_one_it_names() -> None:
+    assert [stage.name for stage in TrainingConfig.model_validate({"until": "stage1"}).stages] == ["stage1"]
+    assert TrainingConfig.model_validate({"until": "stage2"}) == TrainingConfig()
+    with pytest.raises(ValidationError, match="got 'stage9', there are stage1, stage2"):
+        TrainingConfig.model_validate({"until": "stage9"})
