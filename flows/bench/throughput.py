@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline.audio import as_stereo, decode, resample
@@ -22,6 +23,8 @@ from pipeline.codec import mel as codec_mel
 from pipeline.fingerprint import fingerprint
 from pipeline.jit import librosa
 from pipeline.loudness import LoudnessConfig, gain_db
+from pipeline.quality import spectrum as quality_spectrum
+from pipeline.quality.spectrum import FLOOR_QUANTILE, FRAME_SECONDS
 from pipeline.structure.spectra import analyse
 from pipeline.types import Audio
 
@@ -33,6 +36,8 @@ FILES: Mapping[str, tuple[str, str]] = {
     "mp3": ("MP3", "MPEG_LAYER_III"),
 }
 AS_FAST = 1.0  # what the interval's lower end must reach
+DETECTION_RATE = 16_000  # Hz
+Mono = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
@@ -90,6 +95,9 @@ def cases_of(folder: Path, audio: Audio) -> Iterator[Case]:
         yield _decoding_at(name, str(paths[name]))
     yield _resampling(audio)
     yield Case("loudness", lambda: gain_db(audio, LoudnessConfig()), lambda: librosa_gain(audio.samples))
+    mono = audio.mono().samples[0]
+    yield Case("input of detection", lambda: input_of_detection(audio), lambda: librosa_mono(audio, DETECTION_RATE))
+    yield Case("spectra of quality", lambda: quality_spectrum.analyse(mono, RATE), lambda: librosa_spectra(mono))
     yield Case("features of the codec", lambda: mel_of_codec(audio), lambda: librosa_mel(audio))
     yield Case("features of structure", lambda: analyse(audio), lambda: librosa_mel_and_chroma(audio))
     yield Case("fingerprint against features of structure", lambda: fingerprint(audio), lambda: analyse(audio))
@@ -115,6 +123,23 @@ def _resampling(audio: Audio) -> Case:
     )
 
 
+def input_of_detection(audio: Audio) -> Audio:
+    """What its models hear. Their own features lie behind one call of a C library: nothing to compare."""
+    return resample(audio.mono(), DETECTION_RATE)
+
+
+def librosa_mono(audio: Audio, rate: int) -> Mono:
+    heard: Mono = librosa.resample(librosa.to_mono(audio.samples), orig_sr=RATE, target_sr=rate)
+    return heard
+
+
+def librosa_spectra(mono: Mono) -> tuple[Mono, Mono]:
+    """Each bin's mean and floor, from frames as quality has them. For clipping and hum librosa has no way."""
+    size = 2 * round(FRAME_SECONDS * RATE / 2)
+    power = np.abs(librosa.stft(mono, n_fft=size, hop_length=size, center=False)) ** 2
+    return power.mean(axis=1), np.quantile(power, FLOOR_QUANTILE, axis=1)
+
+
 def librosa_gain(samples: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> float:
     """The loudness rule from librosa's frame levels."""
     config = LoudnessConfig()
@@ -130,7 +155,7 @@ def mel_of_codec(audio: Audio) -> torch.Tensor:
 
 def librosa_mel(audio: Audio) -> object:
     """The same bands with librosa."""
-    mono = librosa.resample(librosa.to_mono(audio.samples), orig_sr=RATE, target_sr=codec_mel.SAMPLE_RATE)
+    mono = librosa_mono(audio, codec_mel.SAMPLE_RATE)
     mel = librosa.feature.melspectrogram(
         y=mono, sr=codec_mel.SAMPLE_RATE, n_fft=codec_mel.N_FFT, hop_length=codec_mel.HOP, power=1.0,
         n_mels=codec_mel.BANDS, fmin=codec_mel.LOWEST, fmax=codec_mel.HIGHEST, htk=True,
@@ -140,7 +165,7 @@ def librosa_mel(audio: Audio) -> object:
 
 def librosa_mel_and_chroma(audio: Audio) -> object:
     """What librosa has for beats and harmony, at the same rates and windows."""
-    mono = librosa.resample(librosa.to_mono(audio.samples), orig_sr=RATE, target_sr=22_050)
+    mono = librosa_mono(audio, 22_050)
     mel = librosa.feature.melspectrogram(y=mono, sr=22_050, n_fft=2048, hop_length=441, n_mels=64)
     return librosa.power_to_db(mel), librosa.feature.chroma_stft(y=mono, sr=22_050, n_fft=8192, hop_length=2205)
 

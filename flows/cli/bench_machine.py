@@ -68,26 +68,30 @@ def dataplane(
     shards: Annotated[int, typer.Option(min=1, help="Shards that are read.")] = 2,
     seconds: Annotated[float, typer.Option(min=1.0, help="Length of a song.")] = 240.0,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds, each of ours and theirs.")] = 12,
+    ledger_rows: Annotated[int, typer.Option(min=0, help="Also scan a ledger of so many rows; 0 = none.")] = 140_000,
     root: Annotated[
         Path | None, typer.Option(help="Where the shards lie (default: the folder for temporary files).")
     ] = None,
     as_json: AsJson = False,
     strict: Strict = False,
 ) -> None:
-    """Read and write shards beside plain webdataset, on the same samples, in turns.
+    """Read and write shards beside plain webdataset, on the same samples, in turns; scan a ledger.
 
-    The bar is on CPU time; wall time holds what the disk does with our fsync. Example: backline bench dataplane
+    Bars are on CPU time; wall time holds what the disk does with our fsync. Example: backline bench dataplane
     """
+    from flows.bench import ledger_scan
     from flows.bench.dataplane import compare, table_of, to_json
 
     with TemporaryDirectory(prefix="backline-dataplane-", dir=root) as folder:
         found = compare(Path(folder), samples, shards, seconds, rounds)
-    if as_json:
-        for compared in found:
-            typer.echo(to_json(compared))
-    else:
+        scans = [ledger_scan.scan(Path(folder) / "root", ledger_rows)] if ledger_rows else []
+    if not as_json:
         out.print(table_of(found))
-    if strict and not all(compared.passed for compared in found):
+    for line in map(to_json, found) if as_json else ():
+        typer.echo(line)
+    for line in map(ledger_scan.to_json if as_json else ledger_scan.in_words, scans):
+        typer.echo(line)
+    if strict and not (all(one.passed for one in found) and all(one.passed for one in scans)):
         raise typer.Exit(1)
 
 

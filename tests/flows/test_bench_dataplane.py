@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.bench.dataplane import SPLIT, compare, members, ratio, read_ours, read_plain, song, to_json, write_plain
+from flows.bench.ledger_scan import scan
 from flows.cli.bench import commands
 from model.shards import ShardSamples
 from pipeline.records.sharding import write_manifest, write_shard
@@ -53,9 +55,18 @@ def test_a_ratio_is_the_geometric_mean_with_students_interval() -> None:
     assert (math.log(found.low), math.log(found.high)) == pytest.approx((math.log(4) - half, math.log(4) + half))
 
 
+def test_a_ledger_is_written_and_every_row_of_it_read(tmp_path: Path) -> None:
+    found = scan(tmp_path, 600)
+    assert (found.rows, found.parts, found.passed) == (600, 3, True)
+    assert 0 < found.again_cpu < found.first_cpu
+    slow = replace(found, rows=140_000, first_cpu=2.1)
+    assert (slow.passed, replace(slow, rows=600).passed) == (False, True)
+
+
 def test_strict_fails_where_a_figure_is_missed(tmp_path: Path) -> None:
     words = ["dataplane", "--samples", "1", "--shards", "1", "--seconds", "1", "--rounds", "2", "--json", "--strict"]
-    result = CliRunner().invoke(commands, [*words, "--root", str(tmp_path)])
+    result = CliRunner().invoke(commands, [*words, "--ledger-rows", "300", "--root", str(tmp_path)])
     lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["what"] for line in lines] == ["read", "write", "ledger scan"]
     assert result.exit_code == (0 if all(line["passed"] for line in lines) else 1)
     assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,13 @@ def test_both_ways_give_the_same_audio_and_level(tmp_path: Path) -> None:
         assert isinstance(ours, Audio)
         assert isinstance(theirs, tuple)
         np.testing.assert_allclose(ours.samples, theirs[0], atol=1e-4)
+    heard = cases["input of detection"]
+    ours, theirs = heard.ours(), heard.theirs()
+    assert isinstance(ours, Audio)
+    np.testing.assert_allclose(ours.samples[0], theirs, atol=1e-3)
+    spectrum, (mean, floor) = cases["spectra of quality"].ours(), cases["spectra of quality"].theirs()
+    np.testing.assert_allclose(10 * np.log10(spectrum.mean), 10 * np.log10(mean), atol=0.5)
+    assert np.corrcoef(np.log(spectrum.floor[9:1000]), np.log(floor[9:1000]))[0, 1] > 0.9
 
 
 def test_copies_of_a_song_are_found_and_no_other_song_is(tmp_path: Path) -> None:
