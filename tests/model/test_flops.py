@@ -1,0 +1,44 @@
+"""Counted operations against torch's own counter; passes by objective."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.config import CODES, ModelConfig, ObjectiveConfig
+from model.flops import Pace, backbone_flops, measured_peak, peak_flops, step_flops
+from model.network import MaskPredictor
+
+MODEL = ModelConfig(layers=2, width=32, heads=4, kv_heads=2, head_dim=8, ffn=48, prefix_width=8, attention_dropout=0.0)
+
+
+def test_a_forward_pass_has_the_operations_that_torch_counts() -> None:
+    network = MaskPredictor(MODEL, rtd=False).eval()
+    codes_BT = torch.zeros(3, 20, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        network.hidden(codes_BT, codes_BT, torch.zeros(3, 2, 8))
+    projection = 2 * 3 * 2 * 8 * MODEL.width  # of the prefix: not worth a term
+    assert backbone_flops(MODEL, rows=3, frames=20) == counter.get_total_flops() - projection
+
+
+@pytest.mark.parametrize(
+    ("rtd", "passes"),
+    [({"weight": 0.0}, 3), ({"mode": "second_pass"}, 6), ({"mode": "head_only"}, 4),
+     ({"mode": "same_pass", "replace": "uniform"}, 3)],
+)  # fmt: skip
+def test_a_step_goes_forward_once_and_back_for_two(rtd: dict[str, object], passes: int) -> None:
+    objective = ObjectiveConfig.model_validate({"rtd": rtd})
+    head = 3 * 2 * MODEL.width * CODES * 7
+    assert step_flops(MODEL, objective, 2, 16, masked=7) == passes * backbone_flops(MODEL, 2, 16) + head
+
+
+def test_pace_is_a_share_of_the_peak_or_nothing() -> None:
+    objective = ObjectiveConfig.model_validate({"rtd": {"weight": 0.0}})
+    done = step_flops(MODEL, objective, 4, 16, 9.0)
+    assert Pace(MODEL, objective, 2, 16, done).told(2, 9.0, 4.0) == {"mfu": 0.25}
+    assert Pace(MODEL, objective, 2, 16, 0.0).told(2, 9.0, 4.0) == {}
+
+
+def test_a_cpus_peak_is_measured() -> None:
+    assert 1e8 < measured_peak() < 1e14
+    assert peak_flops(torch.device("cpu"), "no") > 0
