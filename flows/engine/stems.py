@@ -57,10 +57,8 @@ def release(context: Context, batch: int) -> int:
     free = [(track, rows) for track, rows in tracks_of(context, batch) if _is_through(context, track, rows)]
     for maker in MAKERS:
         gone = [rows[maker] for track, rows in free if _may_go(context, track, rows.get(maker))]
-        store = context.store(maker)
-        for row in gone:
-            store.remove(row.artefacts)
         if gone:
+            context.store(maker).remove(artefact for row in gone for artefact in row.artefacts)
             bare = [replace(row, artefacts=()) for row in gone]
             Ledger(context.root).commit(maker, context.keys[maker], batch, bare, force=True)
     return len(free)

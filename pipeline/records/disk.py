@@ -6,7 +6,7 @@ Conventions: POSIX file systems with hard links. Temporary names lie beside the 
 import errno
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -78,6 +78,14 @@ def publish(temporary: Path, path: Path) -> None:
     """Give a finished, already fsynced attempt its final name."""
     os.replace(temporary, path)
     _sync_directory(path.parent)
+
+
+def remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+    for directory in sorted({path.parent for path in paths}):
+        with suppress(FileNotFoundError):
+            _sync_directory(directory)
 
 
 def entries(directory: Path, prefix: str = "") -> list[Entry]:

@@ -7,7 +7,7 @@ commit: of two writers one wins. A content-named file may be published twice, si
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -56,6 +56,15 @@ def publish(temporary: Path, path: Place) -> None:
         objects.publish(temporary, path)
     else:
         disk.publish(temporary, path)
+
+
+def remove(paths: Iterable[Place]) -> None:
+    """Remove files, those that are gone already too, for good: a power cut brings no name back."""
+    found = list(paths)
+    disk.remove([path for path in found if isinstance(path, Path)])
+    for path in found:
+        if isinstance(path, ObjectPath):
+            path.unlink(missing_ok=True)
 
 
 def fetched(path: Place) -> AbstractContextManager[Path]:

@@ -128,8 +128,8 @@ def _forget_in_dataset(directory: Place, track_id: str, reason: str) -> list[str
         write_manifest(directory, manifest.name, manifest.config_hash, shards, manifest.stages, **extra)
     for path in unlisted(directory, shards):
         if path.name.endswith(".tar") and _holds(path, track_id):
-            path.with_suffix(".json").unlink(missing_ok=True)  # first: a tar without a commit is found again
-            path.unlink(missing_ok=True)
+            files.remove([path.with_suffix(".json")])  # first: a tar without a commit is found again
+            files.remove([path])
     return list(changed)
 
 

@@ -95,8 +95,7 @@ class Store:
 
     def remove(self, artefacts: Iterable[Artefact]) -> None:
         """Remove artefacts that nothing needs any more; commit a row without them next."""
-        for artefact in artefacts:
-            (self.directory / artefact.path).unlink(missing_ok=True)
+        files.remove(self.directory / artefact.path for artefact in artefacts)
 
     def has(self, artefact: Artefact) -> bool:
         """Whether its file is there; not whether its bytes are right."""
@@ -106,8 +105,7 @@ class Store:
         """Remove all artefacts of a track, recorded or not; the paths removed."""
         folders = [self.directory / kind / track_id[:2] for kind in ("audio", "arrays")]
         gone = [folder / entry.name for folder in folders for entry in files.entries(folder, f"{track_id}-")]
-        for path in gone:
-            path.unlink(missing_ok=True)
+        files.remove(gone)
         return gone
 
     def _put(self, kind: str, track_id: str, name: str, suffix: str, data: bytes) -> Artefact:
