@@ -1,8 +1,7 @@
 """What PyTorch work costs on a CPU: CPU seconds over threads, bytes held at the peak, and the speed of plain products.
 
 Conventions: CPU time is that of this process and of its children that have ended, user and system; what waits must not
-spin, so a bench runs in a process that began with `SPIN`
-in its environment.
+spin, so the command sets `flows.cli.bench_model.QUIET` before PyTorch is imported.
 """
 
 import os
@@ -12,7 +11,6 @@ from statistics import median
 
 import torch
 
-SPIN = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}  # GNU's OpenMP, which PyTorch's Linux wheels use
 PRODUCTS = (1024, 2048)  # sides of the square matrices whose product is timed
 Work = Callable[[], object]
 

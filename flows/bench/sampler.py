@@ -7,7 +7,7 @@ weights and inputs. Song and weights are random; the head's are enlarged, so tha
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -63,7 +63,7 @@ class Result:
     frames: int
     steps: int
     guidance: float
-    same_codes: bool
+    same_codes: bool  # or there is no result
     threads: int
     rounds: int
     load: float  # mean run queue of the last minute, at the end: others' work included
@@ -90,34 +90,32 @@ def run(setting: Setting, show: Callable[[int, int], None]) -> list[Result]:
         raise UnequalError(f"the two ways differ in {count} of {len(ours)} codes: not the same law, or rounding")
     works = {name: _work(way, setting.sampler) for name, way in ways.items()}
     seconds = gauge.in_turns(works | gauge.products(), setting.rounds, setting.threads, show)
-    gemm = gauge.gemm_speed(seconds)
     first = setting.sampler.model_copy(update={"steps": 1})  # everything masked: the most a step ever holds
-    results = []
-    for name in ways:
-        paired = ratio(list(zip(seconds[name], seconds["full-sort"], strict=True)))
-        speed = flop(setting, 1 if setting.guidance == 1 else 2, name != "ours") / median(seconds[name])
-        results.append(
-            Result(
-                variant=name,
-                seconds=median(seconds[name]),
-                peak_bytes=gauge.peak_bytes(_work(ways[name], first)),
-                gflops=speed / 1e9,
-                share_of_peak=speed / gemm,
-                ratio=paired.mean,
-                ratio_low=paired.low,
-                ratio_high=paired.high,
-                gemm_gflops=gemm / 1e9,
-                frames=setting.frames,
-                steps=setting.steps,
-                guidance=setting.guidance,
-                same_codes=True,
-                threads=setting.threads,
-                rounds=setting.rounds,
-                load=gauge.load(),
-                torch=torch.__version__,
-            )
-        )
-    return results
+    return [_result(setting, name, seconds, gauge.peak_bytes(_work(way, first))) for name, way in ways.items()]
+
+
+def _result(setting: Setting, name: str, seconds: Mapping[str, list[float]], peak: int) -> Result:
+    paired, gemm = ratio(list(zip(seconds[name], seconds["full-sort"], strict=True))), gauge.gemm_speed(seconds)
+    speed = flop(setting, 1 if setting.guidance == 1 else 2, name != "ours") / median(seconds[name])
+    return Result(
+        variant=name,
+        seconds=median(seconds[name]),
+        peak_bytes=peak,
+        gflops=speed / 1e9,
+        share_of_peak=speed / gemm,
+        ratio=paired.mean,
+        ratio_low=paired.low,
+        ratio_high=paired.high,
+        gemm_gflops=gemm / 1e9,
+        frames=setting.frames,
+        steps=setting.steps,
+        guidance=setting.guidance,
+        same_codes=True,
+        threads=setting.threads,
+        rounds=setting.rounds,
+        load=gauge.load(),
+        torch=torch.__version__,
+    )
 
 
 def _work(way: Callable[[SamplerConfig], Tensor], config: SamplerConfig) -> gauge.Work:

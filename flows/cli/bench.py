@@ -26,7 +26,7 @@ DEFAULT_ROOT = Path("runs/bench")
 @commands.callback()
 def group() -> None:
     """Measure the embedded stages: fetch real recordings, render the frozen songs, then run the stages on both; and
-    the machinery around them: scale, dataplane, sizing.
+    the machinery around them: scale, dataplane, sizing; and the model: training, sampler, budget.
     """
 
 
