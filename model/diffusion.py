@@ -122,7 +122,7 @@ def rtd_losses(logits_BT: Tensor, labels_BT: Tensor, judged_BT: Tensor) -> tuple
 
     Judged are the valid frames; under `same_pass` the valid and visible ones, since a mask is plainly no original.
     """
-    loss_BT = F.binary_cross_entropy_with_logits(logits_BT, labels_BT, reduction="none")
+    loss_BT = F.binary_cross_entropy_with_logits(logits_BT, labels_BT.to(logits_BT.dtype), reduction="none")
     return (loss_BT * judged_BT).sum(dim=1), judged_BT.sum(dim=1).float()
 
 
