@@ -25,6 +25,8 @@ OFFICIAL = [
     "annotation.lyrics.backend=qwen3_asr", "conditioning.backend=clamp3",
 ]  # fmt: skip
 
+ON_GPU = ("quality", "separation", "structure", "annotation", "codec", "conditioning")
+
 
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -34,7 +36,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def official(*more: str) -> Recipe:
-    return load_recipe("paper", [*OFFICIAL, *more])
+    """The recipe of the paper's systems, on a CPU but for what `more` says."""
+    return load_recipe("paper", [*OFFICIAL, *(f"{section}.device=cpu" for section in ON_GPU), *more])
 
 
 def of(lacks: list[Lack], kind: str) -> list[Lack]:
