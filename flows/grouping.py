@@ -145,8 +145,7 @@ def _fix(context: Context, known: Groups, found: Sequence[Found]) -> SplitRule:
     """The rule of the splits; a song that follows another one fills no split."""
     following = {song.track.track_id for song in found if song.leaders}
     following |= {track_id for track_id, member in known.members.items() if member.follows}
-    catalog = catalog_of(context.root)
-    rows = (row for batch in catalog.batches() for row in catalog.read(batch))
+    rows = catalog_of(context.root).rows()
     return fix_splits(context.root, context.recipe.splits, [row for row in rows if row.track_id not in following])
 
 

@@ -103,7 +103,7 @@ def catalogue(context: Context, library: str, split: bool, limit: int = 0) -> Ba
         catalog.add(sources, context.recipe.library.batch_size, show)
     batches = catalog.batches()
     if split:
-        check_splits(context.root, context.recipe.splits, [row for batch in batches for row in catalog.read(batch)])
+        check_splits(context.root, context.recipe.splits, catalog.rows())
     if not limit:
         return Batches(batches, batches)
     uris = {source.uri for source in sources}

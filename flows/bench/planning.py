@@ -51,7 +51,7 @@ def plan(root: Path, songs: int) -> Plan:
     catalog.add([Source(uri, artist=row.artist, licence=row.licence) for uri, row in held.items()])
     catalogued = time.process_time()
     again = Catalog(root)
-    rows = [row for batch in again.batches() for row in again.read(batch)]
+    rows = again.rows()
     reopened = time.process_time()
     fix_splits(root, recipe.splits, rows)
     batches = len(again.batches())

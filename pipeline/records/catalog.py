@@ -27,11 +27,11 @@ from pipeline.records.content import Content, client_errors, read_content, stamp
 from pipeline.records.files import DamageError, Place
 from pipeline.records.folder import Folder
 from pipeline.records.library import Source
+from pipeline.records.tombstones import FORGOTTEN, without
 
 logger = logging.getLogger(__name__)
 
 BATCH_SIZE = 256  # tracks; one Prefect task and one shard (notes on the control plane: 64-1024 songs a task)
-FORGOTTEN = "forgotten"  # error of a row that is a tombstone: its song was taken out and never comes back
 _LISTINGS = 3  # tries before a gap counts as damage
 _NAME = re.compile(r"(?P<kind>alias|part)-(?P<number>\d{5,})(?:-(?P<turn>\d{5,}))?\.parquet")
 _STRINGS = (
@@ -98,7 +98,6 @@ class _Claim:
 
 
 _Pending = dict[str, tuple[CatalogRow, list[_Claim]]]
-_Row = dict[str, Any]  # of a file, by column
 _File = tuple[str, str]  # name, version (another root may come to lie where one was removed)
 
 
@@ -172,7 +171,7 @@ class Catalog:
             self._visit(source, index, pending, aliases)
             if len(pending) == batch_size:
                 made += self._commit(pending)
-                index, pending = self._index(), {}
+                index, pending = self._cache, {}
             if progress:
                 progress(done, len(wanted))
         made += self._commit(pending)
@@ -199,6 +198,11 @@ class Catalog:
         if not 0 <= batch < len(index.batches):
             raise ValueError(f"batch {batch}: the catalog in {self.directory} has {len(index.batches)} batches, from 0")
         return [index.row(track_id) for track_id in index.batches[batch]]
+
+    def rows(self) -> list[CatalogRow]:
+        """All tracks, batch after batch, by one look."""
+        index = self._index()
+        return [index.row(track_id) for batch in index.batches for track_id in batch]
 
     def batch_of(self, track_id: str) -> int:
         """The batch that holds a track; `ValueError` if none does."""
@@ -235,7 +239,7 @@ class Catalog:
         for name, _ in self._files():
             path = self.directory / name
             rows = parquet.read(path).to_pylist()
-            kept = _without(rows, track_id, reason, others)
+            kept = without(rows, track_id, reason, others)
             is_part = name.startswith("part")
             if is_part and any(row["track_id"] == track_id for row in rows):
                 held = int(name.removeprefix("part-").removesuffix(".parquet"))
@@ -295,16 +299,28 @@ class Catalog:
             logger.warning(message, source.uri, changed)
 
     def _commit(self, pending: _Pending) -> list[int]:
-        """Write what is pending as the next batch; what another writer catalogued meanwhile becomes aliases."""
+        """Write what is pending as the next batch; what another writer catalogued meanwhile becomes aliases.
+
+        The folder is listed only where another writer took the number: a listing for every batch is quadratic.
+        """
+        index = self._cache
         while pending:
-            index = self._index()
             number, known = len(index.batches), index.rows.keys() & pending.keys()
             self._commit_aliases([claim for track_id in sorted(known) for claim in pending[track_id][1]])
             pending = {track_id: entry for track_id, entry in pending.items() if track_id not in known}
             path = self.directory / f"part-{number:05d}.parquet"
             if pending and files.create(path, _encode_part(pending.values())):
+                self._take(path, number)
                 return [number]
+            index = self._index()
         return []
+
+    def _take(self, path: Place, number: int) -> None:
+        """Hold a part of our own as if the folder had been listed."""
+        with self._reading:
+            if len(self._cache.batches) == number:  # else another thread has listed it
+                _read_into(self._cache, path)
+                self._cache.files += ((path.name, files.version(path)),)
 
     def _commit_aliases(self, claims: list[_Claim]) -> None:
         if not claims:
@@ -372,22 +388,6 @@ def _encode_part(entries: Iterable[tuple[CatalogRow, list[_Claim]]]) -> bytes:
         plain = {item.name: getattr(row, item.name) for item in fields(row)}
         rows.append(plain | {"uris": list(places), "stamps": list(places.values())})
     return parquet.encode(pa.Table.from_pylist(rows, schema=PART_SCHEMA))
-
-
-def _without(rows: list[_Row], track_id: str, reason: str, others: set[str]) -> list[_Row]:
-    """A file's rows with a blank one in the place of a track; places that held another song too still tell it."""
-    kept = []
-    for row in rows:
-        if row["track_id"] != track_id or ("uris" in row and row["error"] == FORGOTTEN):
-            kept.append(row)
-        elif "uris" in row:
-            places = {u: s for u, s in zip(row["uris"], row["stamps"], strict=True) if u in others}
-            blank = {name: 0 if isinstance(value, int | float) else "" for name, value in row.items()}
-            told = {"track_id": track_id, "error": FORGOTTEN, "message": reason}
-            kept.append(blank | told | {"uris": list(places), "stamps": list(places.values())})
-        elif row["uri"] in others:
-            kept.append(row)
-    return kept
 
 
 def _describe(source: Source, content: Content) -> CatalogRow:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.records import files, parquet
-from pipeline.records.catalog import FORGOTTEN
 from pipeline.records.catalog import PART_SCHEMA as CATALOG_SCHEMA
 from pipeline.records.files import Place
 from pipeline.records.ledger import SCHEMA, Ledger, Part
+from pipeline.records.tombstones import FORGOTTEN
 
 _CATALOG_PART = re.compile(r"part-\d{5,}\.parquet")
 
