@@ -106,7 +106,9 @@ def test_codes_that_follow_the_vocal_show_the_gain_that_the_law_has(tmp_path: Pa
     assert abs(arms[TWIN_OTHER].nats) < 0.02
     assert (found.training_tokens, found.steps) == (24 * TOKENS, 200)
 
-    again = experiment(tmp_path, "dry", songs, recipe(), ListeningConfig(draws=3), silent)  # nothing is trained or scored anew
+    again = experiment(
+        tmp_path, "dry", songs, recipe(), ListeningConfig(draws=3), silent
+    )  # nothing is trained or scored anew
     assert again == found
 
 
