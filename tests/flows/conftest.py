@@ -7,22 +7,10 @@ from typing import Any
 import pytest
 from prefect_server import Server, free_port
 from rehearsals import SONGS, rehearsal
+from small_library import SETTINGS, rows_of, write_manifest
 
 from flows.bench.tiny import write_library
 from flows.build_dataset import BuildParameters, BuildResult, build_dataset
-
-SETTINGS = [
-    "splits.min_val=1",
-    "splits.min_test=1",
-    "selection.gate.threshold=1.0",
-    "tokenization.reference_hop_seconds=2.56",
-    "conditioning.reference_seconds=5.12",
-    "augmentation.copies.share=1.0",
-    "selection.require_chorus=false",  # a song of 25 s may have none
-    "artifacts.max_accompaniment_singing=1.0",
-    "artifacts.max_vocal_leak=0.0",
-    "build.workers=2",
-]
 
 
 @pytest.fixture(scope="session")
@@ -63,35 +51,11 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("library")
     songs = render_library(folder / "song", count=4, seed=40, kind="song", workers=2, seconds=(20.0, 30.0))
     speech = render_library(folder / "speech", count=1, seed=40, kind="speech", seconds=(12.0, 16.0))
-    rows = [line for path in (songs, speech) for line in _rows(path)]
+    rows = [line for path in (songs, speech) for line in rows_of(path)]
     (folder / "torn.wav").write_bytes(b"RIFF\x00\x00\x00\x00WAVE")
     (folder / "page.mp3").write_text("<html>not audio</html>")
     rows += [{"path": str(folder / name)} for name in ("torn.wav", "page.mp3", "gone.flac")]
     return write_manifest(folder / "library.csv", rows)
-
-
-def _rows(manifest: Path) -> list[dict[str, str]]:
-    import csv
-
-    with manifest.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    splits = ["train", "val", "train", "test"]
-    for number, row in enumerate(rows):
-        for name in ("path", "vocal", "accompaniment"):
-            row[name] = str(manifest.parent / row[name]) if row[name] else ""
-        row["split"] = splits[number % 4] if len(rows) > 1 else row["split"]
-    return rows
-
-
-def write_manifest(path: Path, rows: list[dict[str, str]]) -> Path:
-    import csv
-
-    names = ["path", "split", "artist", "text", "licence", "vocal", "accompaniment"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(rows)
-    return path
 
 
 @pytest.fixture(scope="session")
