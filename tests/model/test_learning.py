@@ -19,7 +19,7 @@ from model.config import (
     TrainingConfig,
     TrainRun,
 )
-from model.generate import Conditions, denoise
+from model.denoising import Conditions, denoise
 from model.network import MaskPredictor
 from model.train import train
 from pipeline.records.schema import Sample
