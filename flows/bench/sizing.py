@@ -82,10 +82,10 @@ CORE_HOUR, GPU_HOUR, GB_MONTH = (price.value for price in PRICES)
 SHARD_KB = Amount(
     "shards, kB a song of 4 minutes", 170.6, "measured", "`backline bench dataplane`: 10.9 MB for 64 songs"
 )
-LEDGER_KB = Amount("ledger, kB a song", 1.3, "measured", "`backline bench scale --songs 1000`")
+LEDGER_KB = Amount("ledger, kB a song", 1.05, "measured", "`backline bench scale --songs 140000`")
 STEMS_KB = Amount("stems, kB a second", 288.0, "derived", "two stereo stems of 24 bits at 48 kHz, FLAC at half of PCM")
-OVERHEAD_MS = Amount("catalogue, ledger, Prefect, sharder: ms of CPU a song and stage", 1.0, "assumed",
-                     "the bar of `backline bench scale`")  # fmt: skip
+OVERHEAD_MS = Amount("catalogue, ledger, Prefect, sharder: ms of CPU a song and stage", 0.744, "measured",
+                     "`backline bench scale --songs 140000`")  # fmt: skip
 STEPS = 12  # stages and shards
 CORES, GPUS = 1000, 64  # that the days are told for
 
