@@ -10,11 +10,14 @@ from typing import Any, cast
 
 import httpx
 
+from flows.leaving import end_within
 from pipeline.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"  # in memory, a restart would leave slots taken for good
 START_SECONDS = 400  # a cold start took 22-60 s on a loaded machine, over 180 s on one with 15 busy processes a core
+
+GONE_SECONDS = 10.0  # for events of a runner whose server it has just ended: nobody takes them. Ours
 
 
 class ServerDownError(PipelineError):
@@ -63,6 +66,7 @@ def serve_all(port: int, limit: int, gpu_slots: int) -> None:
     finally:
         server.terminate()
         server.wait(30)
+        end_within(GONE_SECONDS, 0)
 
 
 def run_deployments(limit: int, gpu_slots: int) -> None:
