@@ -151,7 +151,7 @@ def test_chain_trains_generates_and_evaluates(built: BuildResult, library: Path,
     train_model(TrainParameters(recipe=str(recipe), dataset=dataset, out=str(run)))
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     held_out = [line["val_nll"] for line in logged if "val_nll" in line]
-    assert held_out[-1] < np.log(16_384) - 0.1  # nats a token; what knowing nothing costs
+    assert held_out[-1] < np.log(16_384) - 0.05  # nats a token; what knowing nothing costs
 
     voice, band = library.parent / "song" / "song-43" / "vocal.flac", tmp_path / "band.wav"
     command = ["generate", "--checkpoint", str(run), "--vocal", str(voice), "--out", str(band), "--seed", "3"]

@@ -8,7 +8,7 @@ from test_network import SMALL
 from torch import Tensor
 
 from model.autoregressive import Decoding, draw_codes
-from model.config import CODES, MASK, ModelConfig, ObjectiveConfig, RtdConfig, SamplerConfig
+from model.config import CODES, MASK, VOCAL_PAD, ModelConfig, ObjectiveConfig, RtdConfig, SamplerConfig
 from model.data import Batch
 from model.denoising import guided
 from model.diffusion import nll_plan, numerators, token_losses, visible
@@ -105,7 +105,8 @@ def batch(lengths: tuple[int, ...]) -> Batch:
     shape = (len(lengths), max(lengths))
     valid_BT = torch.arange(shape[1])[None] < torch.tensor(lengths)[:, None]
     return Batch(
-        vocal_BT=torch.randint(CODES, shape, generator=g), accompaniment_BT=torch.randint(CODES, shape, generator=g),
+        vocal_BT=torch.randint(CODES, shape, generator=g).masked_fill(~valid_BT, VOCAL_PAD),
+        accompaniment_BT=torch.randint(CODES, shape, generator=g),
         prefix_BPW=torch.randn(len(lengths), 2, SMALL.prefix_width, generator=g),
         dropped_BP=torch.zeros(len(lengths), 2, dtype=torch.bool), valid_BT=valid_BT, mask_BT=valid_BT,
         ratio_B=torch.ones(len(lengths), dtype=torch.float64), padded=not bool(valid_BT.all()),

@@ -1,5 +1,6 @@
 """What an accelerate config may ask for; several processes are tested in test_gloo.py."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_an_optimisers_state_comes_back_whole() -> None:
     optimizer = torch.optim.AdamW([weight], lr=0.1)
     weight.square().sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    kept = whole(optimizer.state_dict())
+    kept = deepcopy(whole(optimizer.state_dict()))  # as a file would: the optimizer goes on in place
     other = torch.nn.Parameter(weight.detach().clone())
     fresh = torch.optim.AdamW([other], lr=0.1)
     load_optimizer(fresh, kept)

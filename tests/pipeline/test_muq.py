@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from pipeline.assets.store import VARIABLE, held
 from pipeline.encoders.muq import mel, weights
 from pipeline.encoders.muq.network import PIECE, MuQ, MuQShape
 from pipeline.errors import BackendUnavailable
+from pipeline.jit import librosa
 from pipeline.published import below
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "published" / "muq.json"
