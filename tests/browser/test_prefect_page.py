@@ -75,7 +75,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     port, kept = free_port(), {name: text for name, text in os.environ.items() if not name.startswith("PREFECT_")}
     command = [sys.executable, "-m", "flows.cli", "serve", "--port", str(port)]
     home = {"PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")), "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
+    hears = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hears no Ctrl-C
     with started(command, cwd=ROOT, env=kept | home) as process, httpx.Client(timeout=60) as api:
+        signal.signal(signal.SIGINT, hears)
         api.base_url = httpx.URL(f"http://127.0.0.1:{port}/api")
         wait_for(lambda: served_there(api, "build-dataset/laptop"), process, "backline serve")
         yield api
