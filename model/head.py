@@ -64,9 +64,10 @@ class _Loss(torch.autograd.Function):
         learns = any(ctx.needs_input_grad[:2])
         down_MD = torch.empty_like(hidden_MD) if learns else None
         down_VD = torch.zeros_like(weight_VD, dtype=high) if learns else None
+        room_MV = torch.empty(min(CHUNK, len(codes_M)), len(weight_VD), dtype=high, device=hidden_MD.device)
         for start in range(0, len(hidden_MD), CHUNK):
             part = slice(start, start + CHUNK)
-            logits_MV = (hidden_MD[part] @ weight_VD.T).to(high)
+            logits_MV = _product(hidden_MD[part], weight_VD.T, room_MV[: len(codes_M[part])])
             peak_M, likeliest_M[part] = logits_MV.max(dim=-1)
             logits_MV -= peak_M[:, None]
             loss += _loss_to_gradient(logits_MV, codes_M[part], scale_M[part].to(high), smoothing)
@@ -99,6 +100,11 @@ def _loss_to_gradient(logits_MV: Tensor, codes_M: Tensor, scale_M: Tensor, smoot
         logits_MV -= (smoothing / width * scale_M)[:, None]
     logits_MV.scatter_add_(1, codes_M1, ((smoothing - 1) * scale_M)[:, None])
     return loss
+
+
+def _product(left: Tensor, right: Tensor, room: Tensor) -> Tensor:
+    """`left @ right`, written into `room`."""
+    return torch.mm(left, right, out=room) if room.dtype == left.dtype else room.copy_(left @ right)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -121,7 +121,7 @@ def run(setting: Setting, show: Callable[[int, int], None]) -> list[Result]:
     seconds = gauge.in_turns(works | gauge.products(), setting.rounds, setting.threads, show)
     measured = Measured(
         seconds,
-        {name: gauge.peak_bytes(work) for name, work in works.items()},
+        {name: step_peak(variant, batch) for name, variant in made.items()},
         {name: loss_peak(variant, batch, setting.model) for name, variant in made.items()},
         losses,
         gauge.gemm_speed(seconds),
@@ -200,17 +200,26 @@ def check_equal(made: Mapping[str, Ours | HuggingFace], batch: Batch) -> dict[st
     return losses
 
 
+def step_peak(variant: Ours | HuggingFace, batch: Batch) -> int:
+    """Bytes at the peak of a step, the gradients it leaves included."""
+    variant.clear()
+    return gauge.peak_bytes(_work(variant, batch))
+
+
 def loss_peak(variant: Ours | HuggingFace, batch: Batch, config: ModelConfig) -> int:
     """Bytes at the peak of head and loss, forward and backward, from hidden states that are there."""
     draw = torch.Generator().manual_seed(1)
     hidden = torch.randn(*batch.mask_BT.shape, config.width, generator=draw, requires_grad=True)
 
-    def work() -> None:
+    def clear() -> None:
         variant.head().zero_grad()
         hidden.grad = None
+
+    def work() -> None:
         variant.loss(hidden, batch).backward()  # type: ignore[no-untyped-call]
 
     work()
+    clear()
     return gauge.peak_bytes(work)
 
 

@@ -32,8 +32,11 @@ class Ours:
         if compiled:
             compile_each(self.objective.network.lm.layers)
 
-    def step(self, batch: Batch) -> Tensor:
+    def clear(self) -> None:
         self.objective.zero_grad()
+
+    def step(self, batch: Batch) -> Tensor:
+        self.clear()
         loss = self.objective(batch).masked_loss / denominators(OBJECTIVE, batch).masked.float()
         loss.backward()
         return cast(Tensor, loss.detach())
@@ -59,8 +62,11 @@ class HuggingFace:
         self.run: Any = torch.compile(self.model) if compiled else self.model
         self.loss_of: Any = torch.compile(self.model.loss) if compiled else self.model.loss
 
-    def step(self, batch: Batch) -> Tensor:
+    def clear(self) -> None:
         self.model.zero_grad()
+
+    def step(self, batch: Batch) -> Tensor:
+        self.clear()
         labels = batch.accompaniment_BT.masked_fill(~batch.mask_BT, IGNORED)
         shown = batch.accompaniment_BT.masked_fill(batch.mask_BT, MASK)
         loss = self.run(batch.vocal_BT, shown, batch.prefix_BPW, labels, _weights(batch))
