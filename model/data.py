@@ -22,7 +22,7 @@ from pipeline.audio import to_samples
 from pipeline.codec.codec import SAMPLE_RATE
 from pipeline.records.schema import Sample, SampleInfo
 
-TEXT, REFERENCE = 0, 1  # prefix slots; design/decisions.md, row `prefix`
+TEXT, REFERENCE = 0, 1  # prefix slots
 ORDER, CONTENT = 0, 1  # streams of random numbers that must not disturb one another
 
 

@@ -34,7 +34,7 @@ Kind = TypeVar("Kind", np.uint16, np.float16)
 class TokenizationConfig(Config):
     variants: int = Field(default=4, ge=0)  # V, frequency-balanced copies of a train song; ours: >= 4
     loudness: LoudnessConfig = LoudnessConfig()  # of every stream, after its filters
-    reference_hop_seconds: PositiveFloat = 10.24  # s, at most; architecture.md, shard contract
+    reference_hop_seconds: PositiveFloat = 10.24  # s, at most
     latents: bool = False  # keep the codec's continuous latents too, for the ablation `continuous`
 
 

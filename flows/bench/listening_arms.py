@@ -22,7 +22,7 @@ from pipeline.codec.codec import FRAME_RATE
 TRUE, SHIFTED, TRANSPOSED, OTHER = "true", "shifted", "transposed", "other song"
 TWIN, TWIN_OTHER, UNIGRAM = "twin", "twin, other song", "unigram"
 ARMS = (TRUE, SHIFTED, TRANSPOSED, OTHER)
-SHIFT_SECONDS = (2.0, 8.0)  # issue 5
+SHIFT_SECONDS = (2.0, 8.0)  # ours
 DRAWS, CONFIDENCE = 2000, 0.95  # of the bootstrap
 
 

@@ -18,7 +18,7 @@ NAMES = {
     UNIGRAM: "no model: add-one unigram of the training codes",
     TWIN_OTHER: "the twin: another song's against the true vocal",
 }
-DEMANDED = (TWIN, SHIFTED, UNIGRAM)  # intervals must leave zero out; TWIN_OTHER's must not; issue 5
+DEMANDED = (TWIN, SHIFTED, UNIGRAM)  # intervals must leave zero out; TWIN_OTHER's must not
 COLOURS = {"dry": "#2563eb", "separated": "#d97706"}
 
 

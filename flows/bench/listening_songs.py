@@ -37,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 TRAIN_SEED = 700_000  # of the first song that is trained on
 HELD_SEED = FIRST_TEST_SEED + 60_000  # of the first held-out one
 DONOR_SEED = FIRST_TEST_SEED + 70_000  # of the first that may lend its voice to held-out songs
-SEMITONES = 3  # issue 5
+SEMITONES = 3  # ours
 TEMPO_RATIO = 1.03  # what counts as the same tempo; ours
 
 

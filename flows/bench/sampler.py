@@ -26,7 +26,7 @@ from model.sampling import remask_counts
 from model.schedule import generator
 
 HEAD_SCALE = 10.0  # logits of standard deviation 4, as a trained model's are
-BAR = 1.8  # least ratio (lower end); issue 5
+BAR = 1.8  # least ratio (lower end)
 TINY = 1e-20  # keeps the Gumbel noise finite
 
 

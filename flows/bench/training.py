@@ -38,7 +38,7 @@ VARIANTS: Mapping[str, Callable[[ModelConfig, dict[str, Tensor]], Ours | Hugging
 }
 BASELINE = {"ours-eager": "hf-eager", "ours-compiled": "hf-compiled", "hf-eager": "hf-eager", "hf-compiled": "hf-eager"}
 SAME = 1e-4  # relative; of loss and gradient norm between variants, float32
-BARS = {  # what is demanded: least ratio (lower end), share of peak, memory of the loss; issue 5
+BARS = {  # what is demanded: least ratio (lower end), share of peak, memory of the loss
     "ours-eager": {"ratio_low": 1.08, "share_of_peak": 0.65},
     "ours-compiled": {"ratio_low": 1.05, "eager_ratio_low": 1.15, "share_of_peak": 0.70},
 }

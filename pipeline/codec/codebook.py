@@ -2,7 +2,7 @@
 
 Conventions: `N` codes (groups of four mel frames), `D` components; a feature row is ``[sharpened log-mel * weight |
 amplitude * mel^0.4 | tone * weight]``, 1040 wide, because the logarithm alone loses the tune and the root alone loses
-onsets (notes/codec.md 2.3); sharpening raises what stands out of its neighbourhood, hence harmonics above the timbre
+onsets; sharpening raises what stands out of its neighbourhood, hence harmonics above the timbre
 that carries them, and the tone says the same of soft frames as of loud ones (weights/README.md); points are its leading
 components, stretched.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.codec.mel import BANDS, FRAMES_PER_CODE
 from pipeline.codec.pitch import TONE_BANDS, tone
 
-COMPONENTS = 128  # 64 in notes/codec.md section 4; measured as 0.015 better in tune (weights/README.md)
+COMPONENTS = 128  # against 64, 0.015 more in tune (weights/README.md)
 LOW_BANDS, LOW_WEIGHT, HIGH_WEIGHT = 45, 1.4, 0.7  # the bands that carry pitch count more; same
 SHARP_BANDS, SHARPNESS = 60, 2.0  # bands below 3 kHz, and how much; weights/README.md
 NEIGHBOURHOOD = (1, 3, 6, 7, 6, 3, 1)  # weights of seven bands; ours

@@ -37,9 +37,9 @@ class CorpusConfig(Config):
     voice_shift: float = Field(default=4.5, ge=0)
     music_shift: float = Field(default=3.0, ge=0)
     quietest_copy: float = -9.0  # dB against the loudness rule; copies draw their gain from here ...
-    loudest_copy: float = 2.0  # ... to here; -9..0 in notes/codec.md, and a peak of 0.9 lies above the rule
-    max_seconds: float = 120.0  # s of each file, its middle; ours: more songs beat longer songs (notes/codec.md 2.4)
-    voice_share: float = 0.4  # of the codebook's sample and of every batch; >= 0.2 needed (notes/codec.md 3), 0.45
+    loudest_copy: float = 2.0  # ... to here; a peak of 0.9 lies above the rule
+    max_seconds: float = 120.0  # s of each file, its middle; ours: more songs beat longer songs
+    voice_share: float = 0.4  # of the codebook's sample and of every batch; >= 0.2 needed, 0.45
     # measured as 0.02 nats better on unseen voices than 0.3
 
 

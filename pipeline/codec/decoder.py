@@ -1,7 +1,7 @@
 """The learned half of the embedded codec: codes -> log-mel, a small ConvNeXt on top of a linear fit.
 
 Conventions: `B` batch, `T` codes at 25 Hz, `C` channels; inside, tensors are ``[B, C, 1, T]`` because a depthwise
-conv2d is three times as fast as conv1d on CPU (notes/codec.md 2.6). Sizes are those of notes/codec.md section 4.
+conv2d is three times as fast as conv1d on CPU; sizes were measured on small runs.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The embedded codec: k-means codes of a pitch-preserving feature, a small decoder, Griffin-Lim (notes/codec.md 4).
+"""The embedded codec: k-means codes of a pitch-preserving feature, a small decoder, Griffin-Lim.
 
 Conventions: it hears mono up to 12 kHz and plays two equal channels; one stream without windows, so every slice of
 codes is valid on its own (a code's analysis frames reach 16 ms over its 40 ms on either side). Level is part of a code:

@@ -1,9 +1,7 @@
 """What the codec keeps of a recording: melody, harmony, beat, texture, level, and how fast it is.
 
-Conventions: the definitions of notes/codec.md section 2, with one exception: pitch is tracked by pYIN (Mauch and Dixon
-2014, in librosa), since swift-f0 needs onnxruntime, which Backline does without. Both sides are mono at 24 kHz, clips
-are the middle 15 s of each file, peak-normalised to 0.9 before they are encoded; codes are counted on whole files;
-NaN where a figure has nothing to be measured on.
+Conventions: both sides are mono at 24 kHz, clips are the middle 15 s of each file, peak-normalised to 0.9 before they
+are encoded; pitch as in `tune`; codes are counted on whole files; NaN where a figure has nothing to be measured on.
 """
 
 import logging
@@ -23,6 +21,7 @@ from pipeline.codec.codec import CODEBOOK_SIZE, FRAME_RATE, SAMPLE_RATE, Codec, 
 from pipeline.codec.corpus import CorpusConfig
 from pipeline.codec.mel import HOP, SAMPLES_PER_CODE, log_mel, to_24k
 from pipeline.codec.mel import SAMPLE_RATE as MEL_RATE
+from pipeline.codec.tune import in_tune
 from pipeline.codec.vocoder import synthesise
 from pipeline.errors import BadInput
 from pipeline.jit import librosa
@@ -31,14 +30,12 @@ from pipeline.types import Audio
 logger = logging.getLogger(__name__)
 Wave = NDArray[np.float32]
 T = TypeVar("T")
-PEAK = 0.9  # of every clip; notes/codec.md section 2
-CLIP_SECONDS = 15.0  # s of each file; same: 13 clips, 3.3 min
+PEAK = 0.9  # of every clip
+CLIP_SECONDS = 15.0  # s of each file
 COUNTED_TOKENS = 30_000  # drawn from all files for codes and perplexity, which grow with the sample; ours
-CHROMA_HOP, CHROMA_FFT = 960, 4096  # samples; notes/codec.md section 2
-QUIET = 0.01  # of the loudest frame, -40 dB: below, chroma is not compared; same
-ONSET_WINDOW = 0.05  # s; same
-CENTS = 50.0  # within which a sung frame is in tune; same
-LOWEST_NOTE, HIGHEST_NOTE = 65.0, 1050.0  # Hz; C2 to C6
+CHROMA_HOP, CHROMA_FFT = 960, 4096  # samples
+QUIET = 0.01  # of the loudest frame, -40 dB: below, chroma is not compared
+ONSET_WINDOW = 0.05  # s
 TIMINGS = 3  # of a clip, of which the fastest counts; ours
 RESAMPLES = 1000  # of the bootstrap behind the intervals; ours
 FIGURES = ("log_mel_l1", "chroma", "onset_f1", "in_tune", "flux", "level_db")
@@ -51,7 +48,7 @@ class CodecScores:
     log_mel_l1: float  # nats
     chroma: float  # cosine, 0..1
     onset_f1: float  # 0..1 at 50 ms
-    in_tune: float  # share of sung frames within 50 cents by pYIN, solo voices only
+    in_tune: float  # share of surely sung frames within 50 cents (`tune`), solo voices only
     flux: float  # frame-to-frame change of the log-mel, 1 = as lively as the original
     level_db: float  # RMS of the reconstruction over that of the original
     codes: int  # distinct ones
@@ -203,7 +200,7 @@ def compare(original: Wave, copy: Wave, voice: bool) -> dict[str, float]:
         "log_mel_l1": float((mels[0] - mels[1]).abs().mean()),
         "chroma": _chroma(original, copy),
         "onset_f1": _onset_f1(original, copy),
-        "in_tune": _in_tune(original, copy) if voice else float("nan"),
+        "in_tune": in_tune(original, copy) if voice else float("nan"),
         "flux": change[1] / change[0] if change[0] else float("nan"),
         "level_db": levels[1] - levels[0],
     }
@@ -226,20 +223,6 @@ def _onset_f1(original: Wave, copy: Wave) -> float:
     if not len(onsets[1]):
         return 0.0
     return float(mir_eval.onset.f_measure(*onsets, window=ONSET_WINDOW)[0])
-
-
-def _in_tune(original: Wave, copy: Wave) -> float:
-    """Share of the original's sung frames that are sung in the copy too, within `CENTS`."""
-    tracks = [
-        librosa.pyin(wave, fmin=LOWEST_NOTE, fmax=HIGHEST_NOTE, sr=MEL_RATE, frame_length=1024, hop_length=2 * HOP)
-        for wave in (original, copy)
-    ]
-    pitch, sung, _ = tracks[0]
-    if not sung.any():
-        return float("nan")
-    with np.errstate(invalid="ignore"):
-        cents = 1200 * np.abs(np.log2(tracks[1][0] / pitch))
-    return float(np.mean(tracks[1][1][sung] & (cents[sung] <= CENTS)))
 
 
 def _mean(values: Sequence[float]) -> float:

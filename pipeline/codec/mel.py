@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.types import Audio
 
-SAMPLE_RATE = 24_000  # Hz; notes/codec.md section 2
+SAMPLE_RATE = 24_000  # Hz
 N_FFT = 1024  # samples; same
 HOP = 240  # samples: 100 frames a second; same
 BANDS = 100  # HTK mel triangles; same

@@ -1,4 +1,4 @@
-"""Train the embedded codec: k-means codes first, then the decoder on those fixed codes (notes/codec.md 1 and 4).
+"""Train the embedded codec: k-means codes first, then the decoder on those fixed codes.
 
 Conventions: seeded; every phase leaves its result in ``<out>.parts/``, so that a run that was stopped goes on where it
 was and ends with the same weights; of another run's parts (other settings or files) only files that were read alike
@@ -43,15 +43,15 @@ class CodecTrainingConfig(Config):
     seed: int = 0
     corpus: CorpusConfig = CorpusConfig()
     codebook_size: int = Field(default=CODEBOOK_SIZE, ge=2, le=CODEBOOK_SIZE)  # smaller only to test the trainer
-    codebook_points: int = 1_000_000  # code-long frames; notes/codec.md section 4
+    codebook_points: int = 1_000_000  # code-long frames
     codebook_passes: int = 12  # Lloyd passes; 15 there
     decoder_steps: int = 1500  # ours: about 10 minutes on one core
     # codes that the decoder learns from are drawn among so many nearest ones: audio that the codebook wasn't made of
     # lies 1.6 to 2.2 x as far from its codes, squared, and the decoder shall not trust them more (weights/README.md)
     near_codes: int = Field(default=2, ge=1)
-    batch_size: int = 16  # crops; notes/codec.md section 4
-    crop_codes: int = 64  # 2.56 s; same
-    learning_rate: float = 1.2e-3  # AdamW; same
+    batch_size: int = 16  # crops
+    crop_codes: int = 64  # 2.56 s
+    learning_rate: float = 1.2e-3  # AdamW
     constant_share: float = 0.65  # of the steps, then linear; same
     last_rate: float = 0.04  # of the learning rate; same
     checkpoint_every: int = 100  # steps
@@ -226,7 +226,7 @@ def losses_of(output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     each frame's level + half that of the harmonics + a quarter of the error of the tone) and its L1, nats.
 
     The third and fourth keep the level, which L1 alone lowers to the median; the weight of the third moves no other
-    figure (notes/codec.md 2.5).
+    figure.
     """
     l1 = F.l1_loss(output, target)
     change = F.l1_loss(output.diff(dim=1), target.diff(dim=1))
