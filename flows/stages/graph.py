@@ -51,7 +51,7 @@ class Node:
     random: bool = False  # draws from the data set's seed
 
     def settings(self, recipe: Recipe) -> Settings:
-        sections = {name: _section(recipe, name) for name in self.sections}
+        sections = {name: _keyed(recipe, name) for name in self.sections}
         if recipe.rehearsal is not None:  # keys that no real build has
             sections["rehearsal"] = recipe.rehearsal.results.model_dump(mode="json")
         return Settings(
@@ -225,10 +225,16 @@ def _weights(sections: tuple[str, ...], recipe: Recipe) -> dict[str, str]:
     return {name: hashes for name, hashes in both.items() if hashes}
 
 
-def _section(recipe: Recipe, path: str) -> object:
+def _keyed(recipe: Recipe, path: str) -> object:
+    """A section as a key holds it: of the codec, what codes follow from; another sampler re-tokenizes nothing."""
+    section = recipe.codec.encoding() if path == "codec" else _section(recipe, path)
+    return section.model_dump(mode="json")
+
+
+def _section(recipe: Recipe, path: str) -> Config:
     value: object = recipe
     for name in path.split("."):
         value = getattr(value, name)
     if not isinstance(value, Config):
         raise TypeError(f"recipe section {path!r} is not a Config")
-    return value.model_dump(mode="json")
+    return value

@@ -43,6 +43,11 @@ class CodecConfig(Config):
     mucodec: MuCodecConfig = MuCodecConfig()
     device: Literal["cpu", "cuda"] = "cpu"  # of `mucodec`
 
+    def encoding(self) -> "CodecConfig":
+        """The same with all that changes no code at its default: what tokenization's key holds."""
+        mucodec = self.mucodec.encoding() if self.backend == "mucodec" else MuCodecConfig()
+        return self.model_copy(update={"mucodec": mucodec})
+
 
 @dataclass(frozen=True, slots=True)
 class CodecSpec:

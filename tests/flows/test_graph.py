@@ -42,6 +42,21 @@ def test_a_setting_reaches_what_reads_it(override: str, reached: set[str]) -> No
     assert changed(override) == reached
 
 
+def test_only_what_changes_mucodecs_codes_tokenizes_again() -> None:
+    """The decoder's settings belong to listening; of the embedded codec nothing of MuCodec's counts at all."""
+    decoding = ("steps=5", "guidance=1.0", "seed=3", "precision=float16")
+    mucodec = "codec.backend=mucodec"
+
+    def tokenization(*overrides: str) -> str:
+        return stage_keys(load_recipe("demo", overrides))["tokenization"]
+
+    plain = tokenization(mucodec)
+    assert {tokenization(mucodec, f"codec.mucodec.{setting}") for setting in decoding} == {plain}
+    others = [tokenization(mucodec, f"codec.mucodec.{setting}") for setting in ("windows=zero_pad", "phases=2")]
+    assert len({plain, *others}) == 3
+    assert changed(*(f"codec.mucodec.{setting}" for setting in (*decoding, "windows=zero_pad", "phases=2"))) == set()
+
+
 def test_stages_are_in_an_order_in_which_each_finds_what_it_reads() -> None:
     seen: set[str] = set()
     for node in NODES.values():

@@ -1,6 +1,6 @@
 """What can be set of MuCodec. Light: no network is imported for it."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -8,6 +8,7 @@ from pipeline.config import Config
 
 WINDOW_TOKENS = 1024  # codes of one window: 40.96 s
 ASSETS = ("mucodec", "mucodec-vae")  # in this order their hashes make the codec's one
+DECODING = ("guidance", "steps", "seed", "precision")  # settings that no code depends on
 
 
 class MuCodecConfig(Config):
@@ -19,3 +20,7 @@ class MuCodecConfig(Config):
     seed: int = 0  # of the decoder's noise, together with the codes; ours
     # of the decoder's network: the released code decodes in float16 on a GPU; float32 repeats everywhere
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    def encoding(self) -> Self:
+        """The same with what decoding alone reads at its defaults: what a song's codes follow from."""
+        return self.model_copy(update={name: type(self).model_fields[name].default for name in DECODING})
