@@ -1,6 +1,6 @@
 """A MuCodec of tiny networks in the published files' layout: every size of ours is read off the tensors.
 
-What must stay: 16,384 codes, 16 x 32 condition outputs, heads of 72, seven layers of MuQ, group norms of 32 channels.
+What must stay: 16,384 codes, 16 x 32 condition outputs, heads of 72, seven layers of MuQ.
 """
 
 import math
@@ -53,7 +53,7 @@ def write(folder: Path) -> Path:
     state["normfeat.counts"] = torch.full((1,), 1e5)
     state["normfeat.sum_x"], state["normfeat.sum_x2"] = torch.full((32, 32), 2e5), torch.full((32, 32), 5e5)
     state |= {name: torch.zeros(2) for name in weights.UNUSED} | {f"{weights.QUANTISER}stale_counter": torch.zeros(2)}
-    vae = Autoencoder(VaeShape(channels=32, multiples=(1, 1, 1, 1), blocks=1))
+    vae = Autoencoder(VaeShape(channels=4, multiples=(1, 1, 1, 1), blocks=1, groups=4))
     vocoder = Vocoder(VocoderShape(channels=32, kernels=(3,)))
     stage = {f"first_stage_model.{name}": tensor for name, tensor in randomised(vae).state_dict().items()}
     stage |= {f"first_stage_model.vocoder.{name}": tensor for name, tensor in randomised(vocoder).state_dict().items()}

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GROUPS = 32  # of the group norms; no tensor's size tells it, so a network of fewer channels has as many as divide them
+
 
 @dataclass(frozen=True, slots=True)
 class VaeShape:
@@ -20,7 +22,7 @@ class VaeShape:
     multiples: tuple[int, ...] = (1, 2, 4, 8)  # of it, level by level
     blocks: int = 2  # residual blocks a level; one more on the way up
     latents: int = 16  # channels
-    groups: int = 32  # of the group norms
+    groups: int = GROUPS  # of the group norms
 
 
 class Residual(nn.Module):

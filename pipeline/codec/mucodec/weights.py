@@ -5,6 +5,7 @@ size and the released code's names; where it does not, MuCodec's own ``muq.pt`` 
 holds autoencoder and vocoder below ``first_stage_model.`` among much that is not used. Sizes are read off the tensors.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.codec.mucodec.estimator import HEAD, PATCH, Estimator, EstimatorShape
 from pipeline.codec.mucodec.hifigan import Vocoder, VocoderShape
 from pipeline.codec.mucodec.quantiser import Quantiser
-from pipeline.codec.mucodec.vae import Autoencoder, VaeShape
+from pipeline.codec.mucodec.vae import GROUPS, Autoencoder, VaeShape
 from pipeline.encoders.muq.network import MuQ
 from pipeline.encoders.muq.weights import assemble as assemble_muq
 from pipeline.encoders.muq.weights import load as load_muq
@@ -127,7 +128,8 @@ def autoencoder(state: Mapping[str, Tensor], scale: float, where: object) -> Aut
         multiples = tuple(state[f"decoder.up.{n}.block.0.conv1.bias"].shape[0] // channels for n in range(levels))
         latents = state["post_quant_conv.bias"].shape[0]
     blocks = len({name.split(".")[4] for name in state if name.startswith("encoder.down.0.block.")})
-    return _filled(lambda: Autoencoder(VaeShape(channels, multiples, blocks, latents), scale), state, where)
+    shape = VaeShape(channels, multiples, blocks, latents, math.gcd(GROUPS, channels))
+    return _filled(lambda: Autoencoder(shape, scale), state, where)
 
 
 def vocoder(state: Mapping[str, Tensor], where: object) -> Vocoder:
