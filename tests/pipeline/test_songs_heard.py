@@ -70,13 +70,16 @@ def test_the_voice_sings_the_notes_of_the_truth(songs):
 
 
 def test_the_accompaniment_sounds_its_chords(songs):
-    """Chord notes carry more of the chroma than the other scale notes do, in most bars and in every song."""
+    """Chord notes carry more of the chroma than the others in nearly every bar, clearly so in most. Of the part that
+    is not drums: behind distorted guitars these fill all twelve classes."""
     for song in songs:
         truth = read_truth(song.truth)
-        chroma = librosa.feature.chroma_cqt(y=_mono(song.accompaniment, 22_050), sr=22_050, hop_length=512)
-        wins = []
+        pitched = librosa.effects.harmonic(_mono(song.accompaniment, 22_050), margin=2.0)
+        chroma = librosa.feature.chroma_cqt(y=pitched, sr=22_050, hop_length=512)
+        ratios = []
         for chord in truth.chords:
             bar = chroma[:, int(chord.start * 22_050 / 512) : int(chord.end * 22_050 / 512)].mean(axis=1)
             inside = np.isin(np.arange(12), chord.pitch_classes)
-            wins.append(bar[inside].mean() > 1.3 * bar[~inside].mean())
-        assert np.mean(wins) > 0.85, (song.folder.name, truth.style, np.mean(wins))
+            ratios.append(bar[inside].mean() / bar[~inside].mean())
+        assert np.mean(np.array(ratios) > 1) > 0.95, (song.folder.name, truth.style)
+        assert np.median(ratios) > 1.3, (song.folder.name, truth.style, np.median(ratios))
