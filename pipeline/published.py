@@ -83,6 +83,11 @@ def renamed(state: State, rename: Callable[[str], str]) -> dict[str, Tensor]:
     return {rename(name): tensor for name, tensor in state.items()}
 
 
+def depth(state: State, prefix: str) -> int:
+    """How many layers lie under a prefix: the different numbers that follow it."""
+    return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+
 def weight_norm_names(name: str) -> str:
     """The two halves of a weight norm as torch names them today (``weight_g``, ``weight_v`` before 2.0)."""
     halves = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}

@@ -151,17 +151,30 @@ def test_released_code_takes_48_khz_for_24() -> None:
     assert conditioner.spec.name == "clamp3-released-code"
 
 
-def test_published_checkpoint_is_loaded_without_its_symbolic_tower(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = build()
+@pytest.mark.parametrize("tower", ["text", "audio"])
+def test_sizes_are_read_off_the_published_tensors(tower: str) -> None:
+    shapes = {name: torch.empty(shape, device="meta") for name, shape in json.loads(GOLDEN.read_text()).items()}
+    told = weights.sizes_of(below(shapes, f"{tower}_model."), "file")
+    make_config = {"text": clamp3.text_config, "audio": clamp3.audio_config}[tower]
+    assert make_config(**told).to_dict() == make_config().to_dict()
+
+
+def test_published_checkpoint_is_loaded_without_its_symbolic_tower(tmp_path: Path) -> None:
+    sizes = {**SIZES, "hidden_size": 128, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    network = clamp3.Clamp3(clamp3.text_config(vocab_size=20, **sizes), clamp3.audio_config(**sizes))
     beside = {"symbolic_model.patch_embedding.weight": torch.ones(2, 2), "symbolic_proj.bias": torch.ones(2)}
     positions = {"text_model.embeddings.position_ids": torch.arange(4)}
     content = {"model": network.state_dict() | beside | positions, "epoch": 3, "min_eval_loss": 0.1}
     torch.save(content, tmp_path / "clamp3.pth")
-    monkeypatch.setattr(weights, "Clamp3", build)
-    loaded = weights.load(tmp_path / "clamp3.pth").state_dict()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in network.state_dict().items())
+    loaded = weights.load(tmp_path / "clamp3.pth")
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in network.state_dict().items())
+    with torch.inference_mode():
+        assert torch.equal(loaded.text(torch.tensor([0, 4, 2])), network.text(torch.tensor([0, 4, 2])))
+    content["model"]["text_proj.bias"] = torch.zeros(12)
+    torch.save(content, tmp_path / "bent.pth")
+    with pytest.raises(BackendUnavailable, match=r"1 of another shape: text_proj\.bias \[12\] \(not \[768\]\)"):
+        weights.load(tmp_path / "bent.pth")
     torch.save(network.state_dict(), tmp_path / "bare.pth")
     with pytest.raises(BackendUnavailable, match=r"bare\.pth has not the layout of the published file: no model in it"):
         weights.load(tmp_path / "bare.pth")

@@ -24,6 +24,15 @@ TINY = network.config(
     num_conv_pos_embeddings=4,
     num_conv_pos_embedding_groups=2,
 )
+WIDE = network.config(
+    hidden_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=24,
+    conv_dim=(8,) * 7,
+    num_conv_pos_embeddings=4,
+    num_conv_pos_embedding_groups=2,
+)  # heads as wide as the published ones, which a file does not tell
 RATE = network.SAMPLE_RATE
 
 
@@ -100,11 +109,19 @@ def test_released_vector_weighs_every_frame_alike(tiny: HubertModel, monkeypatch
         network.released_vector(tiny, samples[:100])
 
 
-def test_published_file_is_loaded_under_both_namings(
-    tiny: HubertModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "build", lambda: network.build(TINY))
-    state = {name: tensor.float() for name, tensor in tiny.state_dict().items()}
+def test_sizes_are_read_off_the_published_tensors() -> None:
+    shapes = {name: torch.empty(shape, device="meta") for name, shape in json.loads(GOLDEN.read_text()).items()}
+    told, published = network.config(**weights.sizes_of(shapes, "file")), network.config()
+    assert {**told.to_dict(), "conv_kernel": (), "conv_dim": ()} == {
+        **published.to_dict(), "conv_kernel": (), "conv_dim": (),
+    }  # fmt: skip
+    assert list(told.conv_kernel) == list(published.conv_kernel)
+    assert list(told.conv_dim) == list(published.conv_dim)
+
+
+def test_published_file_is_loaded_under_both_namings(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = network.build(WIDE).state_dict()
     older = {
         name.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
@@ -113,8 +130,19 @@ def test_published_file_is_loaded_under_both_namings(
     }
     for name, content in (("new.bin", state), ("old.bin", older)):
         torch.save(content, tmp_path / name)
-        loaded = weights.load(tmp_path / name).state_dict()
-        assert all(torch.equal(loaded[key], tensor) for key, tensor in state.items())
+        loaded = weights.load(tmp_path / name)
+        assert all(torch.equal(loaded.state_dict()[key], tensor) for key, tensor in state.items())
+        assert loaded.config.num_attention_heads == 2
     torch.save(older | {"lm_head.weight": torch.ones(1)}, tmp_path / "other.bin")
     with pytest.raises(BackendUnavailable, match=r"other\.bin does not fit HubertModel: 1 unexpected: lm_head\.weight"):
         weights.load(tmp_path / "other.bin")
+    torch.save(older | {"encoder.layer_norm.bias": torch.ones(3)}, tmp_path / "bent.bin")
+    with pytest.raises(
+        BackendUnavailable, match=r"1 of another shape: encoder\.layer_norm\.bias \[3\] \(not \[128\]\)"
+    ):
+        weights.load(tmp_path / "bent.bin")
+    torch.save({"model": older}, tmp_path / "wrapped.bin")
+    with pytest.raises(BackendUnavailable, match=r"wrapped\.bin has not the layout of MERT's file"):
+        weights.load(tmp_path / "wrapped.bin")
+    torch.save({name: t for name, t in state.items() if "encoder.layers.1." not in name}, tmp_path / "shallow.bin")
+    assert weights.load(tmp_path / "shallow.bin").config.num_hidden_layers == 1

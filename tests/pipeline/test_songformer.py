@@ -239,16 +239,29 @@ def test_backend_takes_sections_from_songformer_and_the_rest_from_elsewhere() ->
         backend(Audio(samples[:, :44_100], 44_100))
 
 
-def test_published_checkpoint_is_the_moving_average(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_read_off_the_published_tensors() -> None:
+    shapes = {name: torch.empty(shape, device="meta") for name, shape in json.loads(GOLDEN.read_text()).items()}
+    assert weights.shape_of(shapes, "file") == Shape()
+    frequencies = "transformer.transformer.rotary_pos_emb.inv_freq"
+    with pytest.raises(BackendUnavailable, match="512 numbers are no whole heads of 12"):
+        weights.shape_of(shapes | {frequencies: torch.empty(3, device="meta")}, "file")
+
+
+def test_published_checkpoint_is_the_moving_average(tmp_path: Path) -> None:
     state = {name: tensor.contiguous() for name, tensor in build().state_dict().items()}
     wrapped = {f"ema_model.{name}": tensor for name, tensor in state.items()}
     save_file(wrapped | {"step": torch.tensor(7), "initted": torch.tensor(True)}, tmp_path / "s.safetensors")
-    monkeypatch.setattr(weights, "SongFormer", build)
     loaded = weights.load(tmp_path / "s.safetensors").state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
     save_file(state, tmp_path / "bare.safetensors")
-    with pytest.raises(BackendUnavailable, match=r"bare\.safetensors does not fit SongFormer: 42 missing: "):
+    with pytest.raises(BackendUnavailable, match=r"bare\.safetensors has not the layout of SongFormer's file"):
         weights.load(tmp_path / "bare.safetensors")
+    bent = wrapped | {"ema_model.boundary_head.net.0.bias": torch.zeros(2)}
+    save_file(bent, tmp_path / "bent.safetensors")
+    with pytest.raises(
+        BackendUnavailable, match=r"1 of another shape: boundary_head\.net\.0\.bias \[2\] \(not \[1\]\)"
+    ):
+        weights.load(tmp_path / "bent.safetensors")
 
 
 def test_without_its_weights_the_command_that_brings_them_is_named(
