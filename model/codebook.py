@@ -1,4 +1,4 @@
-"""Embeddings that begin as the codec's codebook: codes that sound alike begin alike.
+"""Embeddings and an output head that begin as the codec's codebook: codes that sound alike begin alike.
 
 Conventions: `N` codes, `L` numbers of a codec's latent, `D` width of a track's embedding.
 """
@@ -31,8 +31,20 @@ def project(centroids_NL: Tensor, width: int, std: float, seed: int) -> Tensor:
 def embed_codebook(network: MaskPredictor, centroids_NL: Tensor, seed: int) -> None:
     """Both tracks' embeddings of codes begin as the same projection, scaled as random ones would be; mask and pads
     stay as drawn. `ValueError` unless there is a centroid for every code."""
-    if len(centroids_NL) != CODES:
-        raise ValueError(f"the codebook has {len(centroids_NL)} centroids, there are {CODES} codes")
-    projected_ND = project(centroids_NL, network.voc_embed.embedding_dim, network.config.init_std, seed)
+    projected_ND = _projected(network, centroids_NL, network.voc_embed.embedding_dim, seed)
     for embedding in (network.voc_embed, network.acc_embed):
         embedding.weight[:CODES] = projected_ND.to(embedding.weight)
+
+
+@torch.no_grad()
+def head_codebook(network: MaskPredictor, centroids_NL: Tensor, seed: int) -> None:
+    """The head's rows begin as a projection of the centroids: what raises one code raises those that sound like it, so
+    that codes which training hardly shows are learned with the rest. Errors as `embed_codebook`."""
+    weight_VD = network.to_logits.weight
+    weight_VD.copy_(_projected(network, centroids_NL, weight_VD.shape[1], seed + 1))
+
+
+def _projected(network: MaskPredictor, centroids_NL: Tensor, width: int, seed: int) -> Tensor:
+    if len(centroids_NL) != CODES:
+        raise ValueError(f"the codebook has {len(centroids_NL)} centroids, there are {CODES} codes")
+    return project(centroids_NL, width, network.config.init_std, seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from model.codebook import embed_codebook
+from model.codebook import embed_codebook, head_codebook
 from model.config import ModelConfig, ObjectiveConfig, TrainRun
 from model.flow import FlowObjective, FlowPredictor
 from model.interchange import load_backbone, read_llama
@@ -35,11 +35,14 @@ def begin(network: MaskPredictor | FlowPredictor, run: TrainRun) -> None:
     """
     if run.model.init == "llama":
         load_backbone(network, read_llama(Path(run.model.init_weights)))
-    if run.model.embeddings == "random" and run.model.kind != "flow":
+    if "codebook" not in (run.model.embeddings, run.model.head) and run.model.kind != "flow":
         return
     with torch.random.fork_rng(devices=[]):  # building a codec's network draws weights that its file replaces
         centroids = torch.from_numpy(continuous(codecs.build(run.codec)).centroids())
     if isinstance(network, FlowPredictor):
         network.fit_scale(centroids)
-    else:
+        return
+    if run.model.embeddings == "codebook":
         embed_codebook(network, centroids, run.training.seed)
+    if run.model.head == "codebook":
+        head_codebook(network, centroids, run.training.seed)

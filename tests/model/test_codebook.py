@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_network import SMALL
 
-from model.codebook import embed_codebook, project
+from model.codebook import embed_codebook, head_codebook, project
 from model.config import CODES, ModelConfig, TrainRun
 from model.kinds import begin, build_network
 from pipeline.codec.codec import CodecConfig, build, continuous
@@ -55,14 +55,30 @@ def test_codes_take_the_projection_and_mask_and_pads_do_not() -> None:
         embed_codebook(changed, centroids(), seed=0)
 
 
+def test_the_head_takes_the_projection_and_the_embeddings_do_not() -> None:
+    torch.manual_seed(0)
+    drawn, changed = (build_network(SMALL, rtd=False) for _ in range(2))
+    changed.load_state_dict(drawn.state_dict())
+    points = centroids(CODES, 12)
+    head_codebook(changed, points, seed=0)
+    assert torch.equal(drawn.acc_embed.weight, changed.acc_embed.weight)
+    head = changed.to_logits.weight.detach()
+    assert torch.equal(neighbours(head[:400], 3), neighbours(points[:400], 3))
+    assert float(head.std()) == pytest.approx(SMALL.init_std, rel=0.01)
+    with pytest.raises(ValueError, match="300 centroids, there are 16384 codes"):
+        head_codebook(changed, centroids(), seed=0)
+
+
 @pytest.mark.parametrize("layout", ["dual", "prefix"])
 def test_a_run_begins_with_its_codecs_codebook_and_draws_nothing_for_it(layout: str) -> None:
     config = ModelConfig.model_validate(
-        {**SMALL.model_dump(), "embeddings": "codebook", "width": 256, "layout": layout, "layers": 1}
+        {**SMALL.model_dump(), "embeddings": "codebook", "head": "codebook"}
+        | {"width": 256, "layout": layout, "layers": 1}
     )
     network = build_network(config, rtd=False)
     state = torch.get_rng_state()
     begin(network, TrainRun(model=config))
     assert torch.equal(torch.get_rng_state(), state)
     centres = torch.from_numpy(continuous(build(CodecConfig())).centroids())[:400]
-    assert torch.equal(neighbours(network.acc_embed.weight.detach()[:400], 3), neighbours(centres, 3))
+    for begun in (network.acc_embed.weight, network.to_logits.weight):
+        assert torch.equal(neighbours(begun.detach()[:400], 3), neighbours(centres, 3))
