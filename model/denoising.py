@@ -26,7 +26,7 @@ from pipeline.errors import BadInput
 
 Progress = Callable[[int, int], None]  # denoising steps done, in all
 Frames = NDArray[np.uint16] | NDArray[np.float32]
-BLOCK = 256  # masked frames whose logits stand at once: 16 MB for each guidance variant
+BLOCK = 256  # masked frames whose logits stand at once: 16 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,24 +139,26 @@ def predictor(
     def predict(accompaniment_BT: Tensor, masked_BT: Tensor, progress: float) -> Iterator[Tensor]:
         now = config if begin <= progress < end else unguided
         dropped_GBP = torch.stack([guidance_rows(one.missing_P, now) for one in conditions], dim=1)
-        G, B = dropped_GBP.shape[:2]
-        hidden_NTD = network.hidden(
+        G = len(dropped_GBP)
+        hidden_ND = network.hidden(
             vocal_BT.repeat(G, 1),
             accompaniment_BT.repeat(G, 1),
             prefix_BPW.repeat(G, 1, 1),
             None if some_pad_BT is None else some_pad_BT.repeat(G, 1),
             dropped_GBP.flatten(0, 1),
+            masked_BT.repeat(G, 1),
         )
-        hidden_GMD = hidden_NTD.view(G, B, *hidden_NTD.shape[1:])[:, masked_BT]
-        return (guided(network.logits(block_GMD), now) for block_GMD in torch.split(hidden_GMD, BLOCK, dim=1))
+        # the head is linear: guiding its inputs guides its answers, for the price of one variant's
+        hidden_MD = guided(hidden_ND.view(G, -1, hidden_ND.shape[1]), now).to(hidden_ND.dtype)
+        return (network.logits(block_MD) for block_MD in torch.split(hidden_MD, BLOCK))
 
     return predict
 
 
-def guided(logits_GMV: Tensor, config: SamplerConfig) -> Tensor:
-    """The variants of `guidance_rows` joined."""
-    text_MV = logits_GMV[1] if len(logits_GMV) == 3 else None
-    return guide(logits_GMV[0], text_MV, logits_GMV[-1], config)
+def guided(each_GMX: Tensor, config: SamplerConfig) -> Tensor:
+    """The variants of `guidance_rows` joined: their logits, or what a linear layer makes logits of."""
+    text_MX = each_GMX[1] if len(each_GMX) == 3 else None
+    return guide(each_GMX[0], text_MX, each_GMX[-1], config)
 
 
 def guidance_rows(missing_P: Tensor, config: SamplerConfig) -> Tensor:

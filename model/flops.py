@@ -29,14 +29,25 @@ def backbone_flops(model: ModelConfig, rows: int, frames: int) -> float:
     return float(rows * length * model.layers * (2 * weights + 4 * length * heads))
 
 
+def spared_flops(model: ModelConfig, rows: int, frames: int, wanted: float) -> float:
+    """What the last layer leaves out of a forward pass where only `wanted` codes of all rows are asked for."""
+    if model.kind != "mask":
+        return 0.0
+    length = frames * (2 if model.layout == "prefix" else 1) + model.prefix_slots
+    heads = model.heads * model.head_dim
+    weights = model.width * (2 * heads + 3 * model.ffn)  # keys and values stay
+    return (rows * length - wanted) * (2 * weights + 4 * length * heads)
+
+
 def step_flops(model: ModelConfig, objective: ObjectiveConfig, rows: int, frames: int, masked: float) -> float:
     """A step over `rows` rows of `frames` codes, of which `masked` are predicted: forward and backward, both passes."""
     forward = backbone_flops(model, rows, frames)
-    passes = 3.0
-    if objective.rtd.weight > 0 and objective.rtd.mode != "same_pass":
+    passes, judges = 3.0, objective.rtd.weight > 0
+    spared = 0.0 if judges and objective.rtd.mode == "same_pass" else spared_flops(model, rows, frames, masked)
+    if judges and objective.rtd.mode != "same_pass":
         passes += 3.0 if objective.rtd.mode == "second_pass" else 1.0
     head = 0.0 if model.kind == "flow" else 2.0 * model.width * CODES * masked
-    return passes * forward + 3 * head
+    return passes * forward + 3 * (head - spared)
 
 
 @dataclass(frozen=True, slots=True)

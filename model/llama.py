@@ -2,7 +2,8 @@
 
 Own code, parameter names of Hugging Face `LlamaModel`. Bidirectional unless `Reach` says otherwise.
 
-Shape suffixes: `B` batch, `L` positions, `D` width, `H` heads, `K` key-value heads, `E` head width.
+Shape suffixes: `B` batch, `L` positions, `D` width, `H` heads, `K` key-value heads, `E` head width, `M` rows wanted of
+the batch in row-major order, `Q` the most of them in one song.
 """
 
 import math
@@ -45,6 +46,28 @@ class Reach(NamedTuple):
 
 
 EVERYWHERE = Reach()
+
+
+class Wanted(NamedTuple):
+    """The rows that somebody asks for: the last layer computes no others."""
+
+    rows_M: Tensor  # int64, which of the B * L rows
+    query_BQ: Tensor  # int64, the same song by song; filled up with row 0 where a song has fewer
+    place_M: Tensor  # int64, where each is among the B * Q
+
+    @classmethod
+    def of(cls, wanted_BL: Tensor) -> "Wanted":
+        count_B = wanted_BL.sum(dim=1)
+        most = torch.arange(int(count_B.max()), device=count_B.device)
+        rows_M = wanted_BL.flatten().nonzero().squeeze(1)
+        place_M = (most < count_B[:, None]).flatten().nonzero().squeeze(1)
+        query = rows_M.new_zeros(len(count_B) * len(most)).index_copy(0, place_M, rows_M)
+        return cls(rows_M, query.view(len(count_B), len(most)), place_M)
+
+    def queries(self, x_BLD: Tensor) -> Tensor:
+        """`[B, Q, D]`."""
+        B, Q = self.query_BQ.shape
+        return x_BLD.flatten(0, 1).index_select(0, self.query_BQ.flatten()).view(B, Q, -1)
 
 
 def rope_frequencies(config: ModelConfig, device: torch.device) -> Tensor:
@@ -98,17 +121,31 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.width, keys, bias=False)
         self.o_proj = nn.Linear(config.heads * config.head_dim, config.width, bias=False)
 
-    def forward(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], reach: Reach, cache: Cache | None = None) -> Tensor:
-        c = self.config
-        B, L, _ = x_BLD.shape
-        q_BHLE = rotate(self.q_proj(x_BLD).view(B, L, c.heads, c.head_dim).transpose(1, 2), *rope)
-        k_BKLE = rotate(self.k_proj(x_BLD).view(B, L, c.kv_heads, c.head_dim).transpose(1, 2), *rope)
-        v_BKLE = self.v_proj(x_BLD).view(B, L, c.kv_heads, c.head_dim).transpose(1, 2)
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        reach: Reach,
+        cache: Cache | None = None,
+        wanted: Wanted | None = None,
+    ) -> Tensor:
+        """What each row gathers `[B, L, D]`; the wanted ones alone `[M, D]`, from all keys."""
+        k_BKLE, v_BKLE = rotate(self._heads(self.k_proj(x_BLD)), *rope), self._heads(self.v_proj(x_BLD))
         if cache is not None:
             k_BKLE, v_BKLE = cache.add(k_BKLE, v_BKLE)
+        if wanted is not None:
+            rope = tuple(wanted.queries(_each_row(table, x_BLD)).unsqueeze(1) for table in rope)  # type: ignore[assignment]
+            x_BLD = wanted.queries(x_BLD)
+        q_BHLE = rotate(self._heads(self.q_proj(x_BLD)), *rope)
         y_BHLE = self._attend(q_BHLE, self._spread(k_BKLE), self._spread(v_BKLE), reach)
-        out_BLD: Tensor = self.o_proj(y_BHLE.transpose(1, 2).reshape(B, L, c.heads * c.head_dim))
-        return out_BLD
+        y_BLD = y_BHLE.transpose(1, 2).flatten(2)
+        if wanted is not None:
+            y_BLD = y_BLD.flatten(0, 1).index_select(0, wanted.place_M)
+        out: Tensor = self.o_proj(y_BLD)
+        return out
+
+    def _heads(self, x_BLD: Tensor) -> Tensor:
+        return x_BLD.view(*x_BLD.shape[:2], -1, self.config.head_dim).transpose(1, 2)
 
     def _attend(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, reach: Reach) -> Tensor:
         """Songs that lie end to end are attended one by one: no mask, hence the fastest kernel there is."""
@@ -153,10 +190,19 @@ class Layer(nn.Module):
         self.input_layernorm = RmsNorm(config.width, config.rms_eps)
         self.post_attention_layernorm = RmsNorm(config.width, config.rms_eps)
 
-    def forward(self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], reach: Reach, cache: Cache | None = None) -> Tensor:
-        x_BLD = x_BLD + self.self_attn(self.input_layernorm(x_BLD), rope, reach, cache)
-        out_BLD: Tensor = x_BLD + self.mlp(self.post_attention_layernorm(x_BLD))
-        return out_BLD
+    def forward(
+        self,
+        x_BLD: Tensor,
+        rope: tuple[Tensor, Tensor],
+        reach: Reach,
+        cache: Cache | None = None,
+        wanted: Wanted | None = None,
+    ) -> Tensor:
+        """All rows `[B, L, D]`, or the wanted ones `[M, D]`."""
+        gathered = self.self_attn(self.input_layernorm(x_BLD), rope, reach, cache, wanted)
+        x = (x_BLD if wanted is None else x_BLD.flatten(0, 1).index_select(0, wanted.rows_M)) + gathered
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class LlamaStack(nn.Module):
@@ -168,14 +214,38 @@ class LlamaStack(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.norm = RmsNorm(config.width, config.rms_eps)
 
-    def forward(self, x_BLD: Tensor, reach: Reach = EVERYWHERE, position: Tensor | None = None) -> Tensor:
-        """Final hidden states; positions `[L]` or `[B, L]`, 0..L-1 where none are given."""
+    def forward(
+        self,
+        x_BLD: Tensor,
+        reach: Reach = EVERYWHERE,
+        position: Tensor | None = None,
+        wanted_BL: Tensor | None = None,
+    ) -> Tensor:
+        """Final hidden states `[B, L, D]`; positions `[L]` or `[B, L]`, 0..L-1 where none are given.
+
+        `wanted_BL` (bool): the states of those rows alone, `[M, D]`, which spares the last layer the others.
+        """
         if position is None:
             position = torch.arange(x_BLD.shape[1], device=x_BLD.device)
         rope = rope_tables(self.config, position, x_BLD)
         seen = reach._replace(caches=())  # each layer gets its own alone
         caches = reach.caches or (None,) * len(self.layers)
-        for layer, cache in zip(self.layers, caches, strict=True):
+        for layer, cache in zip(self.layers[:-1], caches, strict=False):
             x_BLD = layer(x_BLD, rope, seen, cache)
-        out_BLD: Tensor = self.norm(x_BLD)
-        return out_BLD
+        wanted = Wanted.of(wanted_BL) if wanted_BL is not None and _sees_alike(reach) else None
+        if wanted is not None and not len(wanted.rows_M):
+            wanted = None
+        last = self.layers[-1](x_BLD, rope, seen, caches[-1], wanted)
+        out: Tensor = self.norm(last[wanted_BL] if wanted is None and wanted_BL is not None else last)
+        return out
+
+
+def _sees_alike(reach: Reach) -> bool:
+    """Whether any row of a song sees the same keys as any other."""
+    apart = reach.causal or reach.pieces or reach.caches
+    return not apart and (reach.allow is None or reach.allow.shape[-2] == 1)
+
+
+def _each_row(table: Tensor, x_BLD: Tensor) -> Tensor:
+    """Rope tables `[L, E]` or `[B, 1, L, E]` as `[B, L, E]`."""
+    return table.reshape(-1, *table.shape[-2:]).expand(len(x_BLD), -1, -1)

@@ -6,7 +6,7 @@ Shape suffixes: `B` batch, `T` frames, `P` prefix slots, `D` width, `W` prefix v
 row-major order, `V` codes. Token ids are int64.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -54,11 +54,15 @@ class Conditioned(nn.Module):
         projected_BPD: Tensor = self.clamp_proj(prefix_BPW)
         return projected_BPD
 
-    def run(self, tracks: Tracks, valid_BT: Tensor | None) -> Tensor:
-        """Final hidden states `[B, T, D]` of the accompaniment's frames."""
+    def run(self, tracks: Tracks, valid_BT: Tensor | None, wanted_BT: Tensor | None = None) -> Tensor:
+        """Final hidden states `[B, T, D]` of the accompaniment's frames, or `[M, D]` of the wanted ones."""
         some_pad = valid_BT is not None and not bool(valid_BT.all())
         laid = lay_out(self.config, tracks, valid_BT if some_pad else None)
-        return accompaniment_rows(self.lm(laid.x, laid.reach, laid.position), laid)
+        if wanted_BT is not None and laid.here_BL is None:
+            wanted_BL = nn.functional.pad(wanted_BT, (laid.first, 0))
+            return cast(Tensor, self.lm(laid.x, laid.reach, laid.position, wanted_BL))
+        hidden_BTD = accompaniment_rows(self.lm(laid.x, laid.reach, laid.position), laid)
+        return hidden_BTD if wanted_BT is None else hidden_BTD[wanted_BT]
 
 
 class MaskPredictor(Conditioned):
@@ -103,14 +107,16 @@ class MaskPredictor(Conditioned):
         """
         if detach and masked_BT is not None:
             raise ValueError("detach would cut the masked logits' gradient too: ask for them in a pass of their own")
+        wanted_BT = None if judge else masked_BT
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
-            hidden_BTD = self.hidden(vocal_BT, accompaniment_BT, prefix_BPW, valid_BT, dropped_BP)
-        judged_BT = self.rtd_logits(hidden_BTD) if judge else None
+            hidden = self.hidden(vocal_BT, accompaniment_BT, prefix_BPW, valid_BT, dropped_BP, wanted_BT)
+        judged_BT = self.rtd_logits(hidden) if judge else None
         if masked_BT is None:
             return Prediction(None, judged_BT)
+        hidden_MD = hidden[masked_BT] if judge else hidden
         if target is not None:
-            return Prediction(None, judged_BT, self.to_logits(hidden_BTD[masked_BT], target))
-        return Prediction(self.logits(hidden_BTD[masked_BT]), judged_BT)
+            return Prediction(None, judged_BT, self.to_logits(hidden_MD, target))
+        return Prediction(self.logits(hidden_MD), judged_BT)
 
     def hidden(
         self,
@@ -119,8 +125,9 @@ class MaskPredictor(Conditioned):
         prefix_BPW: Tensor,
         valid_BT: Tensor | None = None,
         dropped_BP: Tensor | None = None,
+        wanted_BT: Tensor | None = None,
     ) -> Tensor:
-        """Final hidden states `[B, T, D]` of the frames, the prefix rows stripped.
+        """Final hidden states `[B, T, D]` of the frames, the prefix rows stripped; `[M, D]` of those in `wanted_BT`.
 
         `valid_BT` is False beyond the end of a song: such frames are no attention keys, and their own states mean
         nothing. `dropped_BP` is True where a condition is absent.
@@ -128,7 +135,8 @@ class MaskPredictor(Conditioned):
         if self.config.kind == "autoregressive":
             vocal_BT, accompaniment_BT = ahead(vocal_BT, self.config.lookahead), behind(accompaniment_BT)
         prefix_BPD = self.prefix_rows(prefix_BPW, dropped_BP)
-        return self.run(Tracks(prefix_BPD, self.voc_embed(vocal_BT), self.acc_embed(accompaniment_BT)), valid_BT)
+        tracks = Tracks(prefix_BPD, self.voc_embed(vocal_BT), self.acc_embed(accompaniment_BT))
+        return self.run(tracks, valid_BT, wanted_BT)
 
     def logits(self, hidden_MD: Tensor) -> Tensor:
         """Logits `[M, V]`, float32 at least, of the rows of hidden states given."""

@@ -73,10 +73,11 @@ def _recomputed(forward: Any) -> Any:
     return again
 
 
-def compile_each(layers: Iterable[nn.Module]) -> None:
-    """Compile layer by layer in place: one small graph serves them all, and parameter names stay as they are."""
+def compile_each(layers: nn.ModuleList) -> None:
+    """Compile layer by layer in place: one small graph serves them all but the last, and parameter names stay as they
+    are. The last computes wanted rows alone, whose number may change with every step."""
     for layer in layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=None if layer is layers[-1] else False)
 
 
 def _high(tensor: Tensor) -> Tensor:

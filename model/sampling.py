@@ -28,8 +28,8 @@ class Candidates:
     """The codes that survive the filter, likeliest first."""
 
     codes_MK: Tensor  # int64
-    probability_MK: Tensor  # float32, sums to 1; 0 where the nucleus was cut
-    peak_M: Tensor  # float32, largest probability of the full, untempered distribution
+    probability_MK: Tensor  # float32 at least, sums to 1; 0 where the nucleus was cut
+    peak_M: Tensor  # float32 at least, largest probability of the full, untempered distribution
 
 
 def sample(
@@ -135,13 +135,14 @@ def _advance(
 def filter_logits(logits_MV: Tensor, config: SamplerConfig) -> Candidates:
     """The released law without a full sort: nucleus of the untempered distribution, cut to `top_k`, then temperature.
 
-    The `top_k` largest are cumulated under the logsumexp of *all* codes; a code stays while the mass before it is at
+    The `top_k` largest are cumulated as shares of *all* codes; a code stays while the mass before it is at
     most `top_p`, so the one that crosses stays. Temperature 0 counts as 1 here; `draw` then takes the first.
     """
-    logits_MV = logits_MV.float()
+    logits_MV = _high(logits_MV)
     width = min(config.top_k or logits_MV.shape[1], logits_MV.shape[1])
     top_MK, codes_MK = logits_MV.topk(width, dim=-1)
-    share_MK = (top_MK - logits_MV.logsumexp(dim=-1, keepdim=True)).exp()
+    largest_M1 = logits_MV.softmax(dim=-1).gather(1, codes_MK[:, :1])  # softmax is one pass, logsumexp four
+    share_MK = (top_MK - top_MK[:, :1]).exp() * largest_M1
     before_MK = torch.nn.functional.pad(share_MK.cumsum(dim=-1), (1, 0))[:, :-1]
     outside_MK = before_MK > config.top_p if config.top_p < 1 else torch.zeros_like(before_MK, dtype=torch.bool)
     tempered_MK = (top_MK / (config.temperature or 1.0)).masked_fill(outside_MK, -torch.inf)
@@ -220,19 +221,23 @@ def _gumbel(uniform: Tensor) -> Tensor:
 
 
 def guide(both_MV: Tensor, text_MV: Tensor | None, none_MV: Tensor, config: SamplerConfig) -> Tensor:
-    """Guided logits: none + guidance_text * (text - none) + guidance_reference * (both - text), in float32.
+    """Guided logits: none + guidance_text * (text - none) + guidance_reference * (both - text), float32 at least.
 
     `both` saw text and reference, `text` the text alone, `none` neither. Scales of 1 give `both`; where the scales are
     equal `text_MV` is not needed.
     """
-    both_MV, none_MV = both_MV.float(), none_MV.float()
+    both_MV, none_MV = _high(both_MV), _high(none_MV)
     if config.guidance_text == config.guidance_reference:
         return both_MV if config.guidance_text == 1 else none_MV + config.guidance_text * (both_MV - none_MV)
     if text_MV is None:
         scales = f"{config.guidance_text} and {config.guidance_reference}"
         raise ValueError(f"guidance scales {scales} differ: the logits with text alone are needed")
-    text_MV = text_MV.float()
+    text_MV = _high(text_MV)
     return none_MV + config.guidance_text * (text_MV - none_MV) + config.guidance_reference * (both_MV - text_MV)
+
+
+def _high(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def plan_windows(frames: int, window: int, overlap: int) -> tuple[tuple[int, int], ...]:

@@ -77,6 +77,31 @@ def test_packed_songs_equal_their_songs_alone_and_learn_the_same(given: dict[str
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("given", [*LAYOUTS, *({"pack": True, **given} for given in PACKABLE)], ids=str)
+def test_rows_asked_for_are_those_of_all_rows_and_teach_the_same(given: dict[str, object], padded: bool) -> None:
+    batch, weight_D = songs(), torch.arange(SMALL.width, dtype=torch.float64)
+    valid_BT = VALID_BT if padded else torch.ones_like(VALID_BT)
+    wanted_BT = valid_BT & (batch["accompaniment_BT"] == MASK)
+    wanted_BT[2] = False  # a song that asks for nothing
+    answers, gradients = [], []
+    for spares in (True, False):
+        network = built(**given)
+        hidden = network.hidden(**batch, valid_BT=valid_BT, wanted_BT=wanted_BT if spares else None)
+        answers.append(hidden if spares else hidden[wanted_BT])
+        (answers[-1] * weight_D).square().sum().backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    torch.testing.assert_close(*answers, rtol=1e-10, atol=1e-10)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-8)
+
+
+def test_nothing_asked_for_is_nothing() -> None:
+    network, batch = built(), songs()
+    hidden = network.hidden(**batch, valid_BT=VALID_BT, wanted_BT=torch.zeros_like(VALID_BT))
+    assert hidden.shape == (0, SMALL.width)
+
+
 def test_packed_songs_are_no_work_for_pads_and_reach_attention_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
     attention = F.scaled_dot_product_attention
@@ -166,7 +191,8 @@ def test_causal_inputs_are_shifted() -> None:
         ({"lookahead": 2}, "lookahead needs model.kind autoregressive"),
         ({"lookahead": 2, "kind": "autoregressive", "layout": "prefix"}, "and model.layout dual"),
         ({"kind": "autoregressive", "layout": "prefix", "pack": True}, "needs model.layout dual"),
-        ({"kind": "flow", "embeddings": "codebook"}, "no codes to embed"),
+        ({"kind": "flow", "embeddings": "codebook"}, "has no codes"),
+        ({"kind": "flow", "head": "codebook"}, "has no codes"),
     ],
 )
 def test_settings_that_do_not_combine_are_refused(given: dict[str, object], message: str) -> None:

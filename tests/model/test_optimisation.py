@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -59,14 +60,37 @@ def test_recomputed_layers_give_the_same_gradient_under_dropout() -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
-    shutil.which("c++") is None and os.environ.get("CI") != "true", reason="torch.compile needs a C++ compiler"
-)
-@pytest.mark.filterwarnings("ignore")  # torch's compiler warns about itself
+def with_compiler(test: Callable[[], None]) -> Callable[[], None]:
+    """Slow, for a C++ compiler; torch's warns about itself."""
+    missing = shutil.which("c++") is None and os.environ.get("CI") != "true"
+    test = pytest.mark.skipif(missing, reason="torch.compile needs a C++ compiler")(test)
+    return pytest.mark.slow(pytest.mark.filterwarnings("ignore")(test))
+
+
+@with_compiler
 def test_compiled_layers_give_the_same_gradient_and_keep_their_names() -> None:
     plain, compiled = predictor(), predictor()
     compile_each(compiled.lm.layers)
     wanted, found = gradients(plain), gradients(compiled)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     assert all(torch.allclose(found[name], wanted[name], atol=1e-9) for name in wanted)
+
+
+@with_compiler
+def test_any_number_of_wanted_rows_is_compiled_twice_at_most() -> None:
+    """Bernoulli masks leave another number in every step: a graph for each would be compiled for ever."""
+    plain, compiled = predictor(), predictor()
+    compile_each(compiled.lm.layers)
+    torch._dynamo.utils.counters.clear()
+    graphs = []
+    for count in range(3, 15):
+        masked_BT = torch.arange(24) < torch.tensor([[count], [2 * count - 5]])
+        answers = []
+        for network in (plain, compiled):
+            network.zero_grad()
+            network(**inputs(), masked_BT=masked_BT).logits_MV.square().sum().backward()
+            answers.append(network.lm.layers[0].mlp.up_proj.weight.grad.clone())
+        torch.testing.assert_close(*answers, rtol=1e-9, atol=1e-9)
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[-1] <= 3  # all layers but the last; the last, and the last of any number
+    assert graphs[-1] == graphs[2]
