@@ -48,6 +48,8 @@ class Resources(Config):
     cpus: float = Field(default=1.0, gt=0)
     gpus: float = Field(default=0.0, ge=0)  # a fraction lets workers share one
     memory_gb: float = Field(default=0.0, ge=0)  # of the machine's, as Ray books it; 0 = not booked
+    # s of songs that it takes at once, each counted as the longest of them; 0 = one song at a time
+    songs_seconds: float = Field(default=0.0, ge=0)
 
 
 class BuildConfig(Config):

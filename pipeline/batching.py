@@ -39,8 +39,13 @@ def remark(text: str) -> None:
         made.append(text)
 
 
-def in_batches(pieces: Sequence[T], size: int, work: Callable[[Sequence[T]], Sequence[R]], name: str) -> list[R]:
+def in_batches(
+    pieces: Sequence[T], size: int, work: Callable[[Sequence[T]], Sequence[R]], name: str, filled: bool = False
+) -> list[R]:
     """`work` on up to `size` pieces at a time; its answers in the order of the pieces.
+
+    `filled`: the last batch is made whole with its last piece again and again. Then every batch has one shape, and a
+    piece has the same answer, bit for bit, whichever pieces come with it: for batches of several songs.
 
     Where the GPU's memory doesn't hold a batch, half of it is tried, and the size stays at that. `BackendUnavailable`
     where it doesn't hold a single piece: the same song would fail on this machine again and again.
@@ -50,14 +55,15 @@ def in_batches(pieces: Sequence[T], size: int, work: Callable[[Sequence[T]], Seq
     done: list[R] = []
     while len(done) < len(pieces):
         batch = pieces[len(done) : len(done) + size]
-        answers = _tried(batch, work)
+        asked = [*batch, *[batch[-1]] * (size - len(batch))] if filled else batch
+        answers = _tried(asked, work)
         if answers is not None:
-            done += _whole(answers, len(batch), name)
-        elif len(batch) == 1:
+            done += _whole(answers, len(asked), name)[: len(batch)]
+        elif len(asked) == 1:
             raise BackendUnavailable(f"{name}: a GPU's memory does not hold one piece; give its workers more of a GPU")
         else:
-            remark(f"{name}: batch {len(batch)} -> {len(batch) // 2}, out of GPU memory")
-            size = len(batch) // 2
+            remark(f"{name}: batch {len(asked)} -> {len(asked) // 2}, out of GPU memory")
+            size = len(asked) // 2
     return done
 
 

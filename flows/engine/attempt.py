@@ -7,15 +7,16 @@ fails above the recipe's failure rate; a missing model stops the run.
 import logging
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from flows.engine.memory import peak_bytes, reset_peak
-from flows.stages.context import Context, Worker, to_row
+from flows.stages.context import BatchWorker, Context, Made, Worker, to_row
 from pipeline.batching import remarks
 from pipeline.errors import BackendUnavailable, BadInput
 from pipeline.phases import measured, phase
@@ -23,6 +24,7 @@ from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row, Status
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class Item:
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle: what `dataclass` writes for slots is slow, and one of these goes to a worker with every song."""
         return Item, (self.track, self.rows)
+
+
+Batch = tuple[Item, ...]  # songs that one worker works on at once
 
 
 class Resident:
@@ -65,6 +70,21 @@ def load(name: str, context: Context) -> float:
     return time.perf_counter() - begun
 
 
+def attempts(name: str, context: Context, batch: Batch, loading: float = 0.0) -> tuple[Row, ...]:
+    """Work on songs, at once where there are several and the worker can; as `attempt`, a row each."""
+    if len(batch) > 1:
+        before = time.perf_counter()
+        worker = _RESIDENT.get(name, context)
+        loading += time.perf_counter() - before
+        if isinstance(worker, BatchWorker) and not any(item.track.error for item in batch):
+            return _Together(name, worker, batch).rows(loading)
+    rows = []
+    for item in batch:
+        rows.append(attempt(name, context, item, loading))
+        loading = 0.0
+    return tuple(rows)
+
+
 def attempt(name: str, context: Context, item: Item, loading: float = 0.0) -> Row:
     """Work on one track; the row says how it ended and what it took. Raises `BackendUnavailable` alone.
 
@@ -74,11 +94,16 @@ def attempt(name: str, context: Context, item: Item, loading: float = 0.0) -> Ro
     reset_peak()
     with measured() as spent, remarks() as made:
         row = _attempt(name, context, item)
-    load = spent.seconds.get("load", 0.0)
-    seconds = sum(spent.seconds.values()) - load
-    spent.seconds["load"] = load + loading
+    return _told(row, made, spent.seconds, loading, begun)
+
+
+def _told(row: Row, made: Sequence[str], spent: Mapping[str, float], loading: float, begun: float) -> Row:
+    """The row with what its work took and what was remarked over it."""
+    load = spent.get("load", 0.0)
+    seconds = sum(spent.values()) - load
     message = "\n".join(filter(None, (row.message, *made)))
-    return replace(row, message=message, seconds=seconds, phases=spent.seconds, peak_bytes=peak_bytes(), begun=begun)
+    phases = {**spent, "load": load + loading}
+    return replace(row, message=message, seconds=seconds, phases=phases, peak_bytes=peak_bytes(), begun=begun)
 
 
 def _attempt(name: str, context: Context, item: Item) -> Row:
@@ -87,18 +112,84 @@ def _attempt(name: str, context: Context, item: Item) -> Row:
         return ended(track, "quarantined", track.error, track.message)
     with phase("load"):
         worker = _RESIDENT.get(name, context)
+    return _row(track, _tried(name, track.track_id, lambda: worker(track, item.rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How work ended that has no answer."""
+
+    status: Status
+    reason: str
+    message: str
+
+
+def _row(track: CatalogRow, made: Made | _End) -> Row:
+    return ended(track, made.status, made.reason, made.message) if isinstance(made, _End) else to_row(track, made)
+
+
+def _tried(name: str, songs: str, work: Callable[[], T]) -> T | _End:
     try:
         with np.errstate(all="ignore"):
-            made = worker(track, item.rows)
+            return work()
     except BackendUnavailable:
         raise
     except BadInput as error:
-        return ended(track, "quarantined", error.reason, str(error))
+        return _End("quarantined", error.reason, str(error))
     except Exception as error:  # the flow boundary: counted, and the flow fails above its failure rate
-        logger.warning("%s failed on %s: %s", name, track.track_id, error, exc_info=True)
+        logger.warning("%s failed on %s: %s", name, songs, error, exc_info=True)
         where = traceback.format_exc(limit=-3)
-        return ended(track, "failed", type(error).__name__, f"{error}\n{where}")
-    return to_row(track, made)
+        return _End("failed", type(error).__name__, f"{error}\n{where}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Together:
+    """Songs that are worked on at once: each is prepared by itself, then all share the seconds of the work.
+
+    What is remarked over the work is remarked of each of them, and the peak of memory is that of all.
+    """
+
+    name: str
+    worker: BatchWorker
+    batch: Batch
+
+    def rows(self, loading: float) -> tuple[Row, ...]:
+        begun = time.time()
+        reset_peak()
+        heard, spent = list[Any](), list[Mapping[str, float]]()
+        with remarks() as made:
+            for item in self.batch:
+                with measured() as own:
+                    work = partial(self.worker.prepare, item.track, item.rows)
+                    heard.append(_tried(self.name, item.track.track_id, work))
+                spent.append(own.seconds)
+            with measured() as joint:
+                ends = self.ends(heard)
+        share = {name: seconds / len(self.batch) for name, seconds in joint.seconds.items()}
+        return tuple(
+            _told(_row(item.track, end), made, _sum(own, share), loading if number == 0 else 0.0, begun)
+            for number, (item, end, own) in enumerate(zip(self.batch, ends, spent, strict=True))
+        )
+
+    def ends(self, heard: Sequence[Any]) -> list[Made | _End]:
+        """The answers to prepared songs; those that can't be prepared have theirs."""
+        ready = [one for one in heard if not isinstance(one, _End)]
+        answers = iter(self.worked(ready))
+        return [one if isinstance(one, _End) else next(answers) for one in heard]
+
+    def worked(self, ready: Sequence[Any]) -> list[Made | _End]:
+        """Where the work breaks, each half is tried, until one song is to blame."""
+        if not ready:
+            return []
+        answers = _tried(self.name, f"{len(ready)} at once", lambda: self.worker.together(ready))
+        if not isinstance(answers, _End):
+            return [made for made, _ in zip(answers, ready, strict=True)]
+        half = len(ready) // 2
+        return [*self.worked(ready[:half]), *self.worked(ready[half:])] if half else [answers]
+
+
+def _sum(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    return {name: a.get(name, 0.0) + b.get(name, 0.0) for name in {**a, **b}}
 
 
 def ended(track: CatalogRow, status: Status, reason: str, message: str, seconds: float = 0.0) -> Row:

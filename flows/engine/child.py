@@ -1,7 +1,8 @@
 """A worker process: loads a model, then makes a row of each song it is given. Started by `flows.engine.supervisor`.
 
-Conventions: messages are pickles. In come `Load` and `Item`; out go `Loaded`, `Row` and `BackendUnavailable`. Anything
-else that loading a model raises ends the process, its traceback in the file that the supervisor reads.
+Conventions: messages are pickles. In come `Load` and `Batch`; out go `Loaded`, a tuple of rows in the batch's order and
+`BackendUnavailable`. Anything else that loading a model raises ends the process, its traceback in the file that the
+supervisor reads.
 """
 
 import faulthandler
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TextIO
 
-from flows.engine.attempt import Item, attempt, load
+from flows.engine.attempt import Batch, attempts, load
 from flows.stages.context import Context
 from pipeline.errors import BackendUnavailable
 from pipeline.records.ledger import Row
@@ -36,7 +37,7 @@ class Loaded:
     """The model is there."""
 
 
-Answer = Loaded | Row | BackendUnavailable
+Answer = Loaded | tuple[Row, ...] | BackendUnavailable
 
 
 def main(channel: int, story: int, seconds: float) -> None:
@@ -67,11 +68,11 @@ class Desk:
     wanted: Load | None = None
     loading: float = 0.0  # s, not yet in a row
 
-    def answer(self, message: Load | Item) -> Answer:
+    def answer(self, message: Load | Batch) -> Answer:
         try:
             if isinstance(message, Load):
                 return self._load(message)
-            with self._limited():
+            with self._limited(len(message)):
                 return self._work(message)
         except BackendUnavailable as error:
             return error
@@ -85,16 +86,16 @@ class Desk:
             self.loading += load(message.worker, message.context)
         return Loaded()
 
-    def _work(self, item: Item) -> Row:
+    def _work(self, batch: Batch) -> tuple[Row, ...]:
         if self.wanted is None:
             raise RuntimeError("a song came before its worker's name")
         loading, self.loading = self.loading, 0.0
-        return attempt(self.wanted.worker, self.wanted.context, item, loading)
+        return attempts(self.wanted.worker, self.wanted.context, batch, loading)
 
     @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """At the time limit an alarm writes where each thread is, and ends us; see `_die_of_alarms`."""
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+    def _limited(self, songs: int) -> Iterator[None]:
+        """At their time limit an alarm writes where each thread is, and ends us; see `_die_of_alarms`."""
+        signal.setitimer(signal.ITIMER_REAL, self.seconds * songs)
         try:
             yield
         finally:

@@ -1,6 +1,6 @@
 """The workers of all stages on a cluster, looked after by one thread: hired, given songs, listened to, dismissed.
 
-Songs wait here, not on the cluster: each worker is asked for one song at a time.
+Songs wait here, not on the cluster: each worker is asked for one song, or one batch of songs, at a time.
 """
 
 import logging
@@ -12,12 +12,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
 
-from flows.engine.attempt import Item
+from flows.engine.attempt import Batch
 from flows.engine.child import Answer, Load, Loaded
 from flows.engine.cluster import Cluster, Machine
 from flows.engine.job import Job
 from flows.engine.local import limits_of
-from flows.engine.placement import Amounts, Pool, Seat, decide, fits, room_in
+from flows.engine.placement import Amounts, Pool, Seat, amounts, decide, fits, room_in
 from flows.engine.resources import resources_of
 from flows.engine.station import Missing
 from flows.engine.supervisor import Loss
@@ -142,7 +142,8 @@ class Fleet:
         pools, now = self._pools.values(), time.monotonic()
         pool = next(pool for pool in pools if seat in pool.seats)
         lost = min(room_in(self._capacity(), list(pools))) < 0  # it may never come to be
-        heirs = [heir for heir in pools if heir.needs == pool.needs and heir.wants and heir.not_before <= now]
+        same = [heir for heir in pools if amounts(heir.needs) == amounts(pool.needs)]
+        heirs = [heir for heir in same if heir.wants and heir.not_before <= now]
         if lost or not heirs:
             self._dismiss(seat)
             return
@@ -178,7 +179,7 @@ class Fleet:
         self._cluster.dismiss(seat.station)
 
     def _hand_out(self) -> None:
-        """Give each free worker a song; forget runs that are over."""
+        """Give each free worker songs; forget runs that are over."""
         for key, pool in list(self._pools.items()):
             for seat in pool.seats:
                 if seat.state == "free" and not seat.leaving:
@@ -191,10 +192,10 @@ class Fleet:
 
     def _give(self, pool: Pool, seat: Seat) -> None:
         for job in pool.jobs:
-            if (item := job.work.next()) is not None:
-                seat.state, seat.since, seat.job, seat.item = "busy", time.monotonic(), job, item
+            if batch := job.work.next(len(pool.seats)):
+                seat.state, seat.since, seat.job, seat.batch = "busy", time.monotonic(), job, batch
                 job.running += 1
-                seat.asked = seat.station.work.remote(pickle.dumps(item))
+                seat.asked = seat.station.work.remote(pickle.dumps(batch), len(batch))
                 return
 
     def _collect(self) -> None:
@@ -206,19 +207,19 @@ class Fleet:
     def _take(self, pool: Pool, seat: Seat, reference: Any) -> None:
         from ray.exceptions import RayError
 
-        job, item, seat.asked, seat.job, seat.item = seat.job, seat.item, None, None, None
+        job, batch, seat.asked, seat.job, seat.batch = seat.job, seat.batch, None, None, ()
         if job is not None:
             job.running -= 1
         try:
             answer = self._cluster.ray.get(reference)
         except RayError as error:
-            self._station_lost(pool, seat, job, item, error)
+            self._station_lost(pool, seat, job, batch, error)
             return
         seat.state, seat.since = "free", time.monotonic()
-        if job is None or item is None:
+        if job is None:
             self._loaded(pool, seat, answer)
         elif isinstance(answer, Loss):
-            _lost(job, item, answer)
+            _lost(job, batch, answer)
             self._load(pool, seat)
         else:
             _answered(pool, job, answer)
@@ -242,15 +243,15 @@ class Fleet:
             for job in pool.jobs:
                 job.fail(error)
 
-    def _station_lost(self, pool: Pool, seat: Seat, job: Job | None, item: Item | None, error: Exception) -> None:
+    def _station_lost(self, pool: Pool, seat: Seat, job: Job | None, batch: Batch, error: Exception) -> None:
         """Its machine is gone, or its process, or it never came to be."""
         story = str(error).strip().splitlines()[0]
         logger.warning("a worker of %s was lost: %s", pool.loads.worker, story)
         self._dismiss(seat)  # it may be out of reach alone, and alive
         self._looked = 0.0
-        if job is not None and item is not None:
+        if job is not None:
             seconds = time.monotonic() - seat.since
-            _lost(job, item, Loss("node_lost", f"lost its machine ({story})", seconds))
+            _lost(job, batch, Loss("node_lost", f"lost its machine ({story})", seconds))
             return
         now = time.monotonic()
         if now >= pool.not_before:  # those that are lost together count once
@@ -277,10 +278,10 @@ class Fleet:
             self._cluster.dismiss(seat.station)
 
 
-def _lost(job: Job, item: Item, loss: Loss) -> None:
+def _lost(job: Job, batch: Batch, loss: Loss) -> None:
     if job.error is not None:
         return
-    if (row := job.work.lost(item, loss)) is not None:
+    if (row := job.work.lost(batch, loss)) is not None:
         job.keep(row)
 
 
@@ -290,7 +291,8 @@ def _answered(pool: Pool, job: Job, answer: bytes) -> None:
         for other in pool.jobs:
             other.fail(told)
     elif not isinstance(told, Loaded):
-        job.keep(told)
+        for row in told:
+            job.keep(row)
 
 
 def _too_big(pool: Pool, machines: Sequence[Machine]) -> BackendUnavailable:

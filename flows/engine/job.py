@@ -15,13 +15,13 @@ class Job:
     """The songs of one run, what is under way of them, and how the run ends."""
 
     work: Work
-    running: int = 0  # songs at a worker
+    running: int = 0  # workers that are at its songs
     error: Exception | None = None  # once set, no further song is begun
     answers: SimpleQueue[Row | None] = field(default_factory=SimpleQueue)
 
     @classmethod
-    def of(cls, items: Sequence[Item], attempts: int) -> "Job":
-        return cls(Work.of(items, attempts))
+    def of(cls, items: Sequence[Item], attempts: int, songs_seconds: float = 0.0) -> "Job":
+        return cls(Work.of(items, attempts, songs_seconds))
 
     @property
     def over(self) -> bool:
@@ -34,7 +34,7 @@ class Job:
     def fail(self, error: Exception) -> None:
         """Begin no further song; the first error is the run's."""
         self.error = self.error or error
-        self.work.waiting.clear()
+        self.work.give_up()
 
     def finish(self) -> None:
         """Say that nothing more will come."""

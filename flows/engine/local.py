@@ -1,6 +1,6 @@
-"""The local engine: worker processes on this machine, one resident model in each, one song in each.
+"""The local engine: worker processes on this machine, one resident model in each, one song (or one batch) in each.
 
-A worker that dies, hangs or takes too much memory is ended and made again; its song alone is the worse for it.
+A worker that dies, hangs or takes too much memory is ended and made again; the song that did it alone is the worse.
 """
 
 import pickle
@@ -11,9 +11,10 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from flows.engine.attempt import Item, attempt
+from flows.engine.attempt import Batch, Item, attempt
 from flows.engine.child import Answer, Load, Loaded
 from flows.engine.engine import OnRow
+from flows.engine.resources import resources_of
 from flows.engine.supervisor import POLL_SECONDS, Limits, Loss, Supervised
 from flows.engine.work import Loads, Work
 from flows.recipe import BuildConfig
@@ -40,7 +41,7 @@ class _Seat:
 
     child: Supervised
     load: bytes = b""  # the message that names its stage, once sent
-    item: Item | None = None
+    batch: Batch = ()
     busy: bool = False
 
 
@@ -99,7 +100,8 @@ class _Run:
 
     def __init__(self, engine: LocalEngine, load: Load, items: Sequence[Item], on_row: OnRow) -> None:
         self.engine, self.message, self.on_row = engine, pickle.dumps(load), on_row
-        self.work, self.loads = Work.of(items, engine.attempts), Loads(load.worker)
+        at_once = resources_of(load.worker, load.context.recipe).songs_seconds
+        self.work, self.loads = Work.of(items, engine.attempts, at_once), Loads(load.worker)
         self.rows: dict[str, Row] = {}
         self.refusal: BackendUnavailable | None = None
 
@@ -124,11 +126,11 @@ class _Run:
 
     def _give(self, seat: _Seat) -> None:
         if seat.load != self.message:
-            seat.load, seat.busy = self.message, seat.child.send(self.message, timed=False)
-        elif (item := self.work.next()) is not None:
-            seat.item, seat.busy = item, seat.child.send(pickle.dumps(item), timed=True)
+            seat.load, seat.busy = self.message, seat.child.send(self.message)
+        elif batch := self.work.next(self.engine.workers):
+            seat.batch, seat.busy = batch, seat.child.send(pickle.dumps(batch), len(batch))
             if not seat.busy:  # it died while it had nothing to do
-                self.work.back(item)
+                self.work.back(batch)
 
     def _collect(self) -> None:
         busy = [seat for seat in self.engine.seats(0) if seat.busy]
@@ -139,11 +141,11 @@ class _Run:
                 self._take(seat)
 
     def _take(self, seat: _Seat) -> None:
-        answer, item = seat.child.receive(), seat.item
-        seat.busy, seat.item = False, None
+        answer, batch = seat.child.receive(), seat.batch
+        seat.busy, seat.batch = False, ()
         if isinstance(answer, Loss):
             self.engine.drop(seat)
-            self._mourn(item, answer)
+            self._mourn(batch, answer)
             return
         told: Answer = pickle.loads(answer)
         if isinstance(told, Loaded):
@@ -151,13 +153,14 @@ class _Run:
         elif isinstance(told, BackendUnavailable):
             self.refusal = told
         else:
-            self.work.done()
-            self.keep(told)
+            self.work.done(len(told))
+            for row in told:
+                self.keep(row)
 
-    def _mourn(self, item: Item | None, loss: Loss) -> None:
-        if item is None:
+    def _mourn(self, batch: Batch, loss: Loss) -> None:
+        if not batch:
             if (error := self.loads.lost(loss)) is not None:
                 raise error
-        elif (row := self.work.lost(item, loss)) is not None:
+        elif (row := self.work.lost(batch, loss)) is not None:
             self.work.done()
             self.keep(row)

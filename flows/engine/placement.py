@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from flows.engine.attempt import Item
+from flows.engine.attempt import Batch
 from flows.engine.job import Job
 from flows.engine.work import Loads
 from flows.recipe import Resources
@@ -27,7 +27,7 @@ class Seat:
     asked: Any = None  # the reference to its answer; None where it has nothing to do
     state: Literal["loading", "free", "busy"] = "loading"
     job: Job | None = None
-    item: Item | None = None
+    batch: Batch = ()
     leaving: bool = False  # once its song is done
     since: float = 0.0  # s of the monotonic clock, when it was last given or done with something
 
@@ -49,7 +49,7 @@ class Pool:
     @property
     def waiting(self) -> int:
         """Songs."""
-        return sum(len(job.work.waiting) for job in self.jobs)
+        return sum(job.work.songs for job in self.jobs)
 
     @property
     def wants(self) -> bool:

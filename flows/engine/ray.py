@@ -1,4 +1,5 @@
-"""The Ray engine: stages spread over the machines of a cluster, one actor for each worker, one song in each.
+"""The Ray engine: stages spread over the machines of a cluster, one actor for each worker, one song (or one batch)
+in each.
 
 One thread looks after all workers; the runs of several batches share them, so that while one batch is at a stage that
 holds the GPUs, others are at stages that hold CPUs. A machine that is lost gives its songs back to the queue.
@@ -15,6 +16,7 @@ from flows.engine.cluster import Cluster
 from flows.engine.engine import OnRow
 from flows.engine.fleet import Fleet
 from flows.engine.job import Job
+from flows.engine.resources import resources_of
 from flows.recipe import BuildConfig
 from flows.stages.context import Context
 from pipeline.records.ledger import Row
@@ -56,7 +58,7 @@ class RayEngine:
             on_row(row)
         todo = [item for item in items if not item.track.error]
         if todo:
-            job = Job.of(todo, self._attempts)
+            job = Job.of(todo, self._attempts, resources_of(worker, context.recipe).songs_seconds)
             self._fleet.told.put((Load(worker, context), job))
             if self._fleet.ended is not None:  # nobody will look
                 job.fail(self._fleet.ended)

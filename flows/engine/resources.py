@@ -1,7 +1,9 @@
-"""What a worker of a stage holds on a cluster: the recipe's word, else what its settings say.
+"""What a worker of a stage holds on a cluster, and how many songs it takes at once: the recipe's word, else what its
+settings say.
 
 Conventions: a stage whose section says ``device: cuda`` gets a GPU, or the share of one that its backend's memory takes
-(`pipeline.assets.needs`); every other worker gets one CPU, since a worker computes on one thread.
+(`pipeline.assets.needs`); every other worker gets one CPU, since a worker computes on one thread. On a CPU a batch
+gains nothing: only a stage on a GPU gets several songs at once by itself.
 """
 
 from flows.recipe import Recipe, Resources
@@ -30,6 +32,7 @@ def _guess(node: Node, recipe: Recipe) -> Resources:
         cpus=max((needs.cpus for needs, _ in wanted), default=1.0),
         gpus=min(1.0, sum(_share(needs, recipe) for needs, cuda in wanted if cuda)),
         memory_gb=sum(needs.memory_gb for needs, cuda in wanted if not cuda),
+        songs_seconds=max((needs.songs_seconds for needs, cuda in wanted if cuda), default=0.0),
     )
 
 

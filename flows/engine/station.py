@@ -34,16 +34,16 @@ class Station:
             return Missing(socket.gethostname(), missing)
         if self.child is None:
             self.child = Supervised(self.limits)
-        return self._ask(message, timed=False)
+        return self._ask(message, songs=0)
 
-    def work(self, message: bytes) -> bytes | Loss:
-        """Work on one song; after a loss, `load` comes first again."""
-        return self._ask(message, timed=True)
+    def work(self, message: bytes, songs: int) -> bytes | Loss:
+        """Work on a batch of so many songs; after a loss, `load` comes first again."""
+        return self._ask(message, songs)
 
-    def _ask(self, message: bytes, timed: bool) -> bytes | Loss:
+    def _ask(self, message: bytes, songs: int) -> bytes | Loss:
         if self.child is None:
             raise RuntimeError("a song came before its model")
-        self.child.send(message, timed)
+        self.child.send(message, songs)
         while not self.child.ready(POLL_SECONDS):
             pass
         answer = self.child.receive()

@@ -61,15 +61,15 @@ class Supervised:
         self.connection = Connection(ours.detach())
         self._ear = select.poll()  # `Connection.poll` makes one at every call
         self._ear.register(self.connection.fileno(), select.POLLIN)
-        self._begun, self._timed, self._killed = time.monotonic(), False, ""
+        self._begun, self._songs, self._killed = time.monotonic(), 0, ""
 
     @property
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def send(self, message: bytes, timed: bool) -> bool:
-        """Give it work, within the time limit if `timed`; False if it is dead already."""
-        self._begun, self._timed = time.monotonic(), timed
+    def send(self, message: bytes, songs: int = 0) -> bool:
+        """Give it work, within the time limit of so many songs, 0 = no limit; False if it is dead already."""
+        self._begun, self._songs = time.monotonic(), songs
         try:
             self.connection.send_bytes(message)
         except OSError:
@@ -104,8 +104,8 @@ class Supervised:
                 self.process.stdin.close()
 
     def _check(self) -> None:
-        elapsed, limit = time.monotonic() - self._begun, self.limits.seconds
-        if self._timed and limit and elapsed > limit + GRACE_SECONDS:
+        elapsed, limit = time.monotonic() - self._begun, self.limits.seconds * self._songs
+        if limit and elapsed > limit + GRACE_SECONDS:
             self._killed = "timeout"
         elif self.limits.memory_bytes and resident_bytes(self.process.pid) > self.limits.memory_bytes:
             self._killed = "out_of_memory"
@@ -126,7 +126,8 @@ class Supervised:
         if self._killed == "out_of_memory":
             return "out_of_memory", f"held more than {self.limits.memory_bytes / 1e9:.3g} GB (build.worker_memory_gb)"
         if self._killed == "timeout" or code == -signal.SIGALRM:
-            return "timeout", f"took more than {self.limits.seconds:g} s (build.song_seconds){where}"
+            songs = f" times {self._songs} songs" if self._songs > 1 else ""
+            return "timeout", f"took more than {self.limits.seconds:g} s (build.song_seconds){songs}{where}"
         if code == -signal.SIGKILL:
             return "worker_died", f"was killed by SIGKILL, as the kernel does when memory runs out{where}"
         return "worker_died", f"{_end(code)}{where}"

@@ -1,10 +1,10 @@
 """What a stage's worker sees of the build: the recipe, the stage keys, and typed access to what earlier stages kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from flows.recipe import Recipe
 from flows.stages.hearing import hear
@@ -60,6 +60,19 @@ class Worker(Protocol):
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
         """Work on one track; `BadInput` quarantines it, any other exception fails it."""
+
+
+@runtime_checkable
+class BatchWorker(Protocol):
+    """A worker that also takes several songs at once. Its answers are those that it gives to each song alone."""
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made: ...
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> Any:
+        """What one song needs of the machine, its audio above all; errors are that song's, as in `Worker`."""
+
+    def together(self, prepared: Sequence[Any]) -> list[Made]:
+        """Work on what `prepare` gave, one answer each; an error is told of halves until it is one song's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,13 @@ took (``backline demo``, then the phases in ``backline status runs/demo/build --
 its stages could save 2.6 %, and one process would have to hold all their models.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from flows.stages.context import Context, Made, Rows, Source, value_of
+from pipeline.annotation.stage import annotate
 from pipeline.annotation.stage import build as build_annotator
 from pipeline.detection.stage import Detection
 from pipeline.detection.stage import build as build_detector
@@ -18,6 +20,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.quality.stage import build as build_rater
 from pipeline.records.catalog import CatalogRow
 from pipeline.structure.stage import build as build_structure
+from pipeline.types import Audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +88,10 @@ class AnnotationWorker:
         self.annotator = build_annotator(context.recipe.annotation)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
-        return Made(self.annotator(self.context.audio(track), track.text), Source.of(self.annotator))
+        return self.together([self.prepare(track, rows)])[0]
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> tuple[Audio, str]:
+        return self.context.audio(track), track.text
+
+    def together(self, prepared: Sequence[tuple[Audio, str]]) -> list[Made]:
+        return [Made(told, Source.of(self.annotator)) for told in annotate(self.annotator, prepared)]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoProcessor, Qwen3ASRForConditionalGeneration, WhisperForConditionalGeneration
 
-from pipeline.annotation.stage import LYRICS_ASSETS, LYRICS_AT_ONCE, Annotation, Annotator, LyricsConfig
+from pipeline.annotation.stage import LYRICS_ASSETS, LYRICS_AT_ONCE, Annotation, Annotator, LyricsConfig, annotate
 from pipeline.assets.store import combined, held
 from pipeline.audio import resample
 from pipeline.batching import in_batches
@@ -42,7 +42,11 @@ class WithLyrics:
         self.licence = f"{annotator.licence}; lyrics {self._recogniser.licence}"
 
     def __call__(self, audio: Audio, given_text: str = "") -> Annotation:
-        return replace(self._annotator(audio, given_text), lyrics=self._recogniser(audio))
+        return self.batch([(audio, given_text)])[0]
+
+    def batch(self, songs: Sequence[tuple[Audio, str]]) -> list[Annotation]:
+        told = annotate(self._annotator, songs)
+        return [replace(one, lyrics=self._recogniser(audio)) for one, (audio, _) in zip(told, songs, strict=True)]
 
 
 class Recogniser:

@@ -49,6 +49,8 @@ class QwenAnnotator:
         self._network = load_network(
             Qwen2AudioForConditionalGeneration, weights, config.caption.precision, config.device
         )
+        # On a CPU a batch gains nothing.
+        self.at_once = max(1, int(CAPTIONS_AT_ONCE / config.caption.excerpt_seconds)) if config.device == "cuda" else 1
         self._rate = int(self._processor.feature_extractor.sampling_rate)
         turn = [
             {"type": "audio", "audio_url": "excerpt"},
@@ -60,12 +62,30 @@ class QwenAnnotator:
 
     def __call__(self, audio: Audio, given_text: str = "") -> Annotation:
         """The given text, then one sentence of all excerpts (or what they said in their own words)."""
+        return self.batch([(audio, given_text)])[0]
+
+    def batch(self, songs: Sequence[tuple[Audio, str]]) -> list[Annotation]:
+        """The same of several songs, whose excerpts fill the batches together."""
         c = self.config.caption
-        pieces = excerpts(resample(audio.mono(), self._rate), c.excerpts, c.excerpt_seconds)
-        size = max(1, int(CAPTIONS_AT_ONCE / c.excerpt_seconds))
-        found = merge(in_batches(pieces, size, self._answers, "Qwen2-Audio"), self.config)
-        given = clean_text(given_text)
+        cut = [excerpts(resample(audio.mono(), self._rate), c.excerpts, c.excerpt_seconds) for audio, _ in songs]
+        answers = iter(self._asked([piece for pieces in cut for piece in pieces]))
+        return [
+            self._merged([next(answers) for _ in pieces], text) for pieces, (_, text) in zip(cut, songs, strict=True)
+        ]
+
+    def _merged(self, answers: Sequence[str], given_text: str) -> Annotation:
+        found, given = merge(answers, self.config), clean_text(given_text)
         return Annotation((given, *found.captions), found.tags, lyrics="") if given else found
+
+    def _asked(self, pieces: Sequence[NDArray[np.float32]]) -> list[str]:
+        """An answer to each piece; those of one length go together, in whole batches."""
+        answers: dict[int, str] = {}
+        for length in dict.fromkeys(map(len, pieces)):
+            places = [place for place, piece in enumerate(pieces) if len(piece) == length]
+            alike = [pieces[place] for place in places]
+            told = in_batches(alike, self.at_once, self._answers, "Qwen2-Audio", filled=True)
+            answers |= zip(places, told, strict=True)
+        return [answers[place] for place in range(len(pieces))]
 
     @torch.inference_mode()
     def _answers(self, pieces: Sequence[NDArray[np.float32]]) -> list[str]:

@@ -5,8 +5,9 @@ is always at least one caption, the given text first where the library has one. 
 own, beside whichever backend writes the captions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -77,11 +78,29 @@ class Annotator(Protocol):
         """Describe one song of any rate; `given_text` (from the manifest) is cleaned and becomes the first caption."""
 
 
+@runtime_checkable
+class BatchAnnotator(Protocol):
+    """One whose batches several songs fill together."""
+
+    def batch(self, songs: Sequence[tuple[Audio, str]]) -> list[Annotation]:
+        """What it says of each song with its given text alone, bit for bit on the same machine."""
+
+
+def annotate(annotator: Annotator, songs: Sequence[tuple[Audio, str]]) -> list[Annotation]:
+    """Describe several songs with their given texts, at once where the annotator can."""
+    if isinstance(annotator, BatchAnnotator):
+        return annotator.batch(songs)
+    return [annotator(audio, text) for audio, text in songs]
+
+
 BACKENDS = {"musicnn": "pipeline.annotation.musicnn:build", "qwen2_audio": "pipeline.annotation.qwen2_audio:build"}
 LYRICS_ASSETS = {"qwen3_asr": "qwen3-asr", "whisper": "whisper"}
 # Weights in bf16 (8.4, 2.0 and 0.8 billion parameters), and 2 GB for a batch at work: computed, not measured.
 CAPTION_GB, LYRICS_GB = 18.8, {"qwen3_asr": 6.7, "whisper": 3.6}
 CAPTIONS_AT_ONCE, LYRICS_AT_ONCE = 120.0, 240.0  # s of audio; ours: four and eight pieces of 30 s
+# s of songs that a worker hears at once. Ours: four of five minutes, whose twelve excerpts are three whole batches.
+# Lyrics stay a song's own: their windows are of unequal lengths, and a song of four minutes fills a batch.
+SONGS_AT_ONCE = 1200.0
 
 
 def needs(config: AnnotationConfig) -> Needs:
@@ -96,8 +115,8 @@ def needs(config: AnnotationConfig) -> Needs:
 
 
 def _needs(asset: str, gigabytes: float, seconds: float, precision: Precision, cuda: bool) -> Needs:
-    size = gigabytes * (2 if precision == "float32" else 1)
-    return Needs((asset,), cuda=cuda, gpu_memory_gb=size, memory_gb=size, batch_seconds=seconds)
+    size, songs = gigabytes * (2 if precision == "float32" else 1), SONGS_AT_ONCE if cuda else 0.0
+    return Needs((asset,), cuda=cuda, gpu_memory_gb=size, memory_gb=size, batch_seconds=seconds, songs_seconds=songs)
 
 
 def build(config: AnnotationConfig) -> Annotator:

@@ -34,6 +34,9 @@ class Needs:
     # s of audio that fit into `gpu_memory_gb` at once; 0 = one piece at a time, whatever its length. The first guess
     # of the batch size: out of memory halves it (`pipeline.batching`).
     batch_seconds: float = 0.0
+    # s of whole songs that a worker is given at once, so that pieces of one fill up another's batches; 0 = one song at
+    # a time, as for backends whose batches one song fills, or which hear it whole (padding would change its answer).
+    songs_seconds: float = 0.0
 
     def batch_size(self, seconds: float, at_most: int = 64) -> int:
         """How many pieces of that length make one batch; at least one. Pieces of unequal length: of the longest."""
@@ -56,4 +59,5 @@ def joined(needs: Iterable[Needs]) -> Needs:
         memory_gb=sum(need.memory_gb for need in every),
         cpus=max((need.cpus for need in every), default=1.0),
         batch_seconds=min((need.batch_seconds for need in every), default=0.0),
+        songs_seconds=max((need.songs_seconds for need in every), default=0.0),
     )

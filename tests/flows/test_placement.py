@@ -35,7 +35,7 @@ def settle(pools: list[Pool], capacity: Amounts) -> list[int]:
         for one in pools:
             one.seats = [seat for seat in one.seats if not seat.leaving and seat is not step]
             for seat in one.seats:
-                if seat.state != "busy" and one.jobs[0].work.next() is not None:
+                if seat.state != "busy" and one.jobs[0].work.next():
                     seat.state = "busy"
         assert min(room_in(capacity, pools)) >= 0.0
     raise AssertionError("never settled")

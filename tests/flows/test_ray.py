@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from obedient import items, run
 from test_engine_bytes import SONGS, built
 from tiny_build import write_library
-from workers import Said
+from workers import Said, SaidTogether
 
 from flows.engine.engine import open_engine
 from flows.engine.local import LocalEngine
@@ -18,6 +19,7 @@ from flows.engine.supervisor import Limits
 from flows.engine.work import WorkerStartError
 from flows.recipe import BuildConfig, Resources, load_recipe
 from flows.stages.context import Context
+from flows.stages.graph import NODES
 from pipeline.errors import BackendUnavailable
 from pipeline.records.values import load
 
@@ -46,6 +48,17 @@ def test_each_end_has_its_own_status(engine: RayEngine, context: Context) -> Non
         ("failed", "timeout"),
         ("ok", ""),
     ]
+
+
+def test_several_songs_go_to_a_worker_at_once_where_their_stage_takes_them(
+    engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = "workers:BatchedWorker"
+    monkeypatch.setitem(NODES, "annotation", replace(NODES["annotation"], worker=worker))
+    context = Context(tmp_path, load_recipe("demo", ["build.resources={annotation: {songs_seconds: 4}}"]))
+    rows = run(engine, context, *["fine"] * 6, "die", "bad", *["fine"] * 8, worker=worker)
+    assert [row.reason for row in rows] == [*[""] * 6, "worker_died", "useless", *[""] * 8]
+    assert 1 < max(load(SaidTogether, row.values).songs for row in rows if row.values) <= 4
 
 
 def test_workers_stay_loaded_and_threads_share_them(engine: RayEngine, context: Context) -> None:

@@ -4,10 +4,12 @@ import ctypes
 import os
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.stages.context import Context, Made, Rows, Source
+from pipeline.batching import remark
 from pipeline.errors import BackendUnavailable, BadInput
 from pipeline.records.catalog import CatalogRow
 
@@ -63,6 +65,35 @@ class ObedientWorker:
                 raise BackendUnavailable("no such model here")
         rejected = "dull" if word == "dull" else ""
         return Made(Said(track.text, os.getpid()), Source("obedient"), rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class SaidTogether:
+    """The track's text, and how many songs were worked on at once when it was read."""
+
+    text: str
+    songs: int
+
+
+class BatchedWorker(ObedientWorker):
+    """The same with several songs at once: one whose text says so takes its mates with it."""
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> CatalogRow:
+        if track.text == "unreadable":
+            raise BadInput("nobody can read this", reason="unreadable")
+        return track
+
+    def together(self, prepared: Sequence[CatalogRow]) -> list[Made]:
+        if len(prepared) > 4 and any(track.text == "large" for track in prepared):
+            remark(f"toy: batch {len(prepared)} -> {len(prepared) // 2}, out of GPU memory")
+        made = [ObedientWorker.__call__(self, track, {}) for track in prepared]
+        return [
+            replace(one, value=SaidTogether(track.text, len(prepared)))
+            for one, track in zip(made, prepared, strict=True)
+        ]
+
+    def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        return self.together([self.prepare(track, rows)])[0]
 
 
 class UnloadableWorker:

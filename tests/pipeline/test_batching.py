@@ -65,3 +65,24 @@ def test_nothing_to_do_and_no_size() -> None:
 
 def test_the_longest_come_first_and_equals_keep_their_order() -> None:
     assert by_length([1.0, 3.0, 2.0, 3.0]) == [1, 3, 2, 0]
+
+
+def test_filled_batches_have_one_shape_and_give_an_answer_to_each_piece_alone() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def double(batch: Sequence[int]) -> list[int]:
+        asked.append(tuple(batch))
+        if len(batch) > 4:
+            raise torch.OutOfMemoryError
+        return [2 * n for n in batch]
+
+    with remarks() as made:
+        assert in_batches(range(6), 8, double, "MuQ", filled=True) == [0, 2, 4, 6, 8, 10]
+    assert asked == [(0, 1, 2, 3, 4, 5, 5, 5), (0, 1, 2, 3), (4, 5, 5, 5)]
+    assert made == ["MuQ: batch 8 -> 4, out of GPU memory"]
+    with pytest.raises(BackendUnavailable, match="does not hold one piece"):
+        in_batches([7], 8, _never, "MuQ", filled=True)
+
+
+def _never(batch: Sequence[int]) -> list[int]:
+    raise torch.OutOfMemoryError
