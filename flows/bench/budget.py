@@ -12,9 +12,9 @@ from flows.bench import sampler
 from model.config import STAGE1, STAGE2, ModelConfig, ObjectiveConfig, RtdConfig, StageConfig
 from model.flops import step_flops
 
-MASKED = 2 / math.pi  # mean share of masked frames under the cosine law
-CODES_A_SECOND = 25.0
-GPUS = 8  # of the paper's training
+MASKED = 2 / math.pi  # mean share of masked frames under the cosine law: the integral of cos(pi p / 2) over 0..1
+CODES_A_SECOND = 25.0  # the shard contract
+GPUS = 8  # of the paper's training (5.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,13 @@ class Device:
 
 
 DEVICES = (
-    Device("A100 80 GB", 312e12, 0.50, "TinyLlama's README: 56 % at 1.1B on A100-40G; rounded down"),
-    Device("H100 SXM", 989e12, 0.40, "nanotron's 1B: 42,000 tokens/s, about 35 %; nanochat's log: 41 to 46 %"),
+    Device("A100 80 GB", 312e12, 0.50, "TinyLlama's README has 24,000 tokens/s and 56 % at 1.1B on an A100-40G"),
+    Device(
+        "H100 SXM",
+        989e12,
+        0.40,
+        "nanotron's 1B has 42,000 tokens/s (marin, issue 1826), about 35 %; nanochat's log 41-46 %",
+    ),
 )
 MODEL = ModelConfig.model_validate({"shape": "1b"})
 
@@ -83,7 +88,16 @@ def _generation() -> list[str]:
 
 
 def _sources() -> list[str]:
+    """Where every number comes from."""
+    devices = [
+        f"- {one.name}: {one.peak / 1e12:.0f} TFLOP/s dense bf16 (NVIDIA), MFU {one.used:.0%}: {one.source}."
+        for one in DEVICES
+    ]
+    rows = STAGE1.batch_size * STAGE1.accumulation
     return [
-        f"{device.name}: {device.peak / 1e12:.0f} TFLOP/s bf16, {device.used:.0%} used ({device.source})."
-        for device in DEVICES
+        "Derived, not measured: TFLOP / (peak x MFU). Inputs:",
+        *devices,
+        "- TFLOP: `model.flops`, which a test holds against torch's own counter.",
+        f"- Model of {MODEL.layers} layers and width {MODEL.width}; {rows} rows a GPU, crops, steps: paper 5.2.",
+        f"- {MASKED:.1%} of the frames masked: the mean of the cosine law, of training and of generation alike.",
     ]
