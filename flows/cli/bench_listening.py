@@ -22,7 +22,7 @@ class Sources(StrEnum):
 @commands.command()
 def listening(
     out_: Annotated[Path, typer.Option("--out", help="Folder for songs, codes, runs, results.json and gains.png.")],
-    songs: Annotated[int, typer.Option(min=2, help="Songs to train on, 60-90 s each.")] = 480,
+    songs: Annotated[int, typer.Option(min=2, help="Songs to train on, 60-90 s each.")] = 360,
     held: Annotated[int, typer.Option(min=2, help="Songs to score, never trained on.")] = 48,
     sources: Annotated[Sources, typer.Option(help="Stems as rendered, as the separator cuts them, or both.")] = (
         Sources.both
