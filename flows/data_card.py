@@ -10,11 +10,11 @@ from math import isnan
 
 from jinja2 import Environment, StrictUndefined
 
+from flows.provenance import Maker, bound, makers
 from flows.shards import tracks
 from flows.stages.context import Context, Rows, value_of
 from flows.stages.tokens import TokenFacts
 from flows.tally import StageStatistics
-from pipeline.assets.store import NON_COMMERCIAL
 from pipeline.records.groups import read_groups
 from pipeline.records.schema import SCHEMA_VERSION
 
@@ -37,8 +37,11 @@ LIMITS = {  # (stage, backend) -> what whoever trains on the set has to know
 }
 
 
-def card(context: Context, counts: Sequence[StageStatistics], samples: Mapping[str, int]) -> str:
-    """The card as Markdown with a YAML front matter."""
+def card(
+    context: Context, counts: Sequence[StageStatistics], samples: Mapping[str, int], made_by: Sequence[Maker] = ()
+) -> str:
+    """The card as Markdown with a YAML front matter; `made_by` empty = the stages' backends."""
+    made_by = made_by or makers(counts)
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # Markdown
     environment.filters["reasons"] = lambda counted: ", ".join(f"{r} {n}" for r, n in sorted(counted.items()))
     songs = [track for track, _ in tracks(context)]
@@ -56,19 +59,9 @@ def card(context: Context, counts: Sequence[StageStatistics], samples: Mapping[s
         kin=kin(context),
         duplicates=context.recipe.selection.duplicates,
         counts=counts,
+        made_by=made_by,
         agreement=_agreement(context),
-        limits=[line for which, line in LIMITS.items() if which in used] + bound(counts),
-    )
-
-
-def bound(counts: Sequence[StageStatistics]) -> list[str]:
-    """What binds whoever uses the set, where weights behind it allow no commercial use; nothing where all do."""
-    terms = {licence for count in counts for _, _, licence in count.backends if NON_COMMERCIAL in licence}
-    told = f"Weights that made this set allow no commercial use ({'; '.join(sorted(terms))})."
-    return (
-        [f"{told} Ask their owners before you earn money with it, or with a model that learnt from it."]
-        if terms
-        else []
+        limits=[line for which, line in LIMITS.items() if which in used] + bound(made_by),
     )
 
 

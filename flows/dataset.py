@@ -1,13 +1,15 @@
 """Publish a dataset: its manifest and its data card."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.artifacts import show_card
 from flows.data_card import card
 from flows.funnel import funnel
+from flows.provenance import PROVENANCE, makers, to_json
 from flows.recipe import DATASET_RECIPE
-from flows.shards import config_hash, dataset_directory
+from flows.shards import config_hash, dataset_directory, tracks
 from flows.stages.context import Context
 from pipeline.conditioning.conditioner import build as build_conditioner
 from pipeline.records import files
@@ -34,7 +36,9 @@ def publish(context: Context, sidecars: Sequence[Sidecar]) -> Dataset:
     samples: dict[str, int] = {}
     for sidecar in sidecars:
         samples[sidecar.split] = samples.get(sidecar.split, 0) + sidecar.samples
-    empty_text = build_conditioner(context.recipe.conditioning).text([""])[0]
+    # On the CPU wherever this runs: one text, and its vector's last digits are in the manifest.
+    conditioner = build_conditioner(context.recipe.conditioning.model_copy(update={"device": "cpu"}))
+    empty_text = conditioner.text([""])[0]
     write_manifest(
         directory,
         context.recipe.name,
@@ -48,7 +52,10 @@ def publish(context: Context, sidecars: Sequence[Sidecar]) -> Dataset:
     remove_unlisted(directory)
     counts = funnel(context)
     dataset = Dataset(directory, files.digest(directory / "manifest.json")[0], samples)
-    text = card(context, counts, samples)
+    made_by = makers(counts, conditioner.spec)
+    licences = Counter(track.licence for track, _ in tracks(context))
+    files.replace(directory / PROVENANCE, to_json(made_by, licences).encode())
+    text = card(context, counts, samples, made_by)
     files.replace(directory / "README.md", text.encode())
     show_card(text)
     return dataset

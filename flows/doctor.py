@@ -13,7 +13,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 
 from flows.recipe import Recipe
-from flows.requirements import needs_of, on_gpu
+from flows.requirements import needs_here, needs_of, on_gpu
 from pipeline.assets.store import asset, fault_of, remedy, root
 from pipeline.assets.table import Asset, Package
 
@@ -96,8 +96,8 @@ def _extras(recipe: Recipe) -> Iterator[Lack]:
 
 def _devices(recipe: Recipe, machine: Machine) -> Iterator[Lack]:
     best = max(machine.gpus_gb, default=0.0)
-    for section, needs in needs_of(recipe).items():
-        cuda = on_gpu(getattr(recipe, section))
+    for section, published in needs_of(recipe).items():
+        cuda, needs = on_gpu(getattr(recipe, section)), needs_here(published)
         if cuda and not machine.gpus_gb:
             yield Lack("GPU", section, f"{section}.device is cuda, and torch sees no GPU", mend=_NO_GPU.format(section))
         elif cuda and needs.gpu_memory_gb > best:

@@ -91,6 +91,9 @@ class Recipe(Config):
     conditioning: ConditioningConfig = ConditioningConfig()
     tokenization: TokenizationConfig = TokenizationConfig()
     model: ModelConfig
+    released: str = (
+        ""  # asset with published weights of this model: `generate --recipe` plays them. Empty = there are none
+    )
     training: TrainingConfig
     sampler: SamplerConfig = SamplerConfig()
     evaluation: EvaluationSettings = EvaluationSettings()

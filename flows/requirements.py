@@ -1,11 +1,12 @@
 """What a recipe's backends need, stage by stage: read by `backline doctor`, `assets pull --recipe` and placement."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from flows.recipe import Recipe
 from pipeline.annotation import stage as annotation
 from pipeline.assets.needs import SHIPPED, Needs
-from pipeline.assets.store import held
+from pipeline.assets.store import asset, fault_of, held, landed_files
 from pipeline.codec import codec
 from pipeline.conditioning import conditioner
 from pipeline.config import Config
@@ -22,12 +23,34 @@ NEEDS: Mapping[str, Callable[[Recipe], Needs]] = {  # by section of the recipe, 
     "annotation": lambda recipe: annotation.needs(recipe.annotation),
     "codec": lambda recipe: codec.needs(recipe.codec),
     "conditioning": lambda recipe: conditioner.needs(recipe.conditioning),
+    "model": lambda recipe: Needs((recipe.released,)) if recipe.released else SHIPPED,
 }
+
+SMALL = 0.05  # of the published weights' bytes: so small a model works without a GPU; ours
 
 
 def needs_of(recipe: Recipe) -> dict[str, Needs]:
     """Section -> what a worker of its backend needs; nothing where stand-ins do the work."""
     return {name: SHIPPED if recipe.rehearsal else needs(recipe) for name, needs in NEEDS.items()}
+
+
+def needs_here(needs: Needs) -> Needs:
+    """The same of the weights that are on this machine: smaller ones than were published need as much less.
+
+    The published ones' where any is missing, or where nobody knows how large they are.
+    """
+    wanted = [asset(name) for name in needs.assets]
+    published = sum(one.gigabytes for one in wanted)
+    if not published or any(fault_of(one) for one in wanted):
+        return needs
+    bytes_here = sum(landed_files(one)[file.path].size for one in wanted for file in one.files)
+    share = min(1.0, bytes_here / (published * 1e9))
+    return replace(
+        needs,
+        cuda=needs.cuda and share > SMALL,
+        gpu_memory_gb=needs.gpu_memory_gb * share,
+        memory_gb=needs.memory_gb * share,
+    )
 
 
 def assets_of(recipe: Recipe) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ crashed runs of training again (`flows.server_setup`); without a deployment it i
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from prefect.tasks import Task
 from pydantic import ConfigDict, Field
 
 from flows.form import order
+from flows.model_card import CARD, trained_card
 from flows.recipe import load_recipe
 from flows.rescheduling import KILL_SECONDS, STOP_SECONDS, count_start, take_over, tell
 from model import checkpoint, endings, lock
@@ -92,6 +94,7 @@ def train_model(train: TrainParameters) -> Path:
             final = launch.with_options(retries=0)(words, out)
         except (TrainerDiedError, TrainingStoppedError) as error:
             return cast(Path, Crashed(message=str(error)))  # Prefect takes a state for how the run ended
+    shutil.copyfile(out / CARD, final / CARD)
     create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{final}`.")
     return out
 
@@ -111,6 +114,7 @@ def prepare(train: TrainParameters) -> list[str]:
     if not run_file.exists() or run_file.read_text(encoding="utf-8") != text:
         out.mkdir(parents=True, exist_ok=True)
         run_file.write_text(text, encoding="utf-8")
+    (out / CARD).write_text(trained_card(run, out.name, Path(train.dataset)), encoding="utf-8")
     return command(train, run_file, out)
 
 

@@ -83,8 +83,9 @@ class Generator:
         found = checkpoint.load(checkpoint_dir)
         self.path, self.run, self.progress = found.path, found.run, found.progress
         self.device = torch.device(device)
-        self.codec = codecs.build(self.run.codec)
-        self.conditioner = conditioners.build(self.run.conditioning)
+        on_cpu = {"device": "cpu"} if self.device.type == "cpu" else {}  # what was trained on a GPU plays without one
+        self.codec = codecs.build(self.run.codec.model_copy(update=on_cpu))
+        self.conditioner = conditioners.build(self.run.conditioning.model_copy(update=on_cpu))
         _check_backends(self.codec, self.conditioner, found)
         network = build_network(self.run.model, rtd=self.run.training.objective.rtd.weight > 0)
         network.load_state_dict(found.weights())

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model.config import ModelConfig
 from model.network import Conditioned, MaskPredictor
 from pipeline.assets.inert import inert
 from pipeline.errors import BadInput
+from pipeline.published import depth
 
 Weights = Mapping[str, Tensor]
 BACKBONE = "lm."
@@ -60,31 +62,78 @@ def read_llama(path: Path) -> dict[str, Tensor]:
 
 
 def load_released(network: MaskPredictor, path: Path) -> None:
-    """Put the authors' checkpoint into a network of its shape, strictly; `BadInput` names every key that does not fit.
+    """Put the authors' checkpoint into a network of its shape; `BadInput` names every key that does not fit."""
+    network.load_state_dict(fitting(network, read_released(path), str(path)), strict=False)
+
+
+def fitting(network: MaskPredictor, found: Weights, where: str) -> dict[str, Tensor]:
+    """Weights that fit a network (which may be on the meta device) name by name; `BadInput` names what does not.
 
     A discriminator that only one side has is left out (the released inference does the same).
     """
-    found = read_released(path)
     ours = network.state_dict()
     if not any(name.startswith(OPTIONAL) for name in ours):
         found = {name: tensor for name, tensor in found.items() if not name.startswith(OPTIONAL)}
     elif not any(name.startswith(OPTIONAL) for name in found):
         ours = {name: tensor for name, tensor in ours.items() if not name.startswith(OPTIONAL)}
-    _require_match(ours, found, str(path))
-    network.load_state_dict(found, strict=False)
+    _require_match(ours, found, where)
+    return dict(found)
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """The network's part of a Lightning checkpoint, by our names."""
+    """The network's part of a Lightning checkpoint, by our names: of the pickle, or of what pulling made of it."""
+    return _ours_of(_converted(path) if path.suffix == ".safetensors" else _pickled(path))
+
+
+def released_shape(weights: Weights, config: ModelConfig) -> ModelConfig:
+    """The settings with the sizes that weights have; a head's width is the settings', which no tensor tells.
+
+    `BadInput` where they are no mask predictor's.
+    """
+    try:
+        ffn, width = weights["lm.layers.0.mlp.up_proj.weight"].shape
+        heads, kv_heads = (len(weights[f"lm.layers.0.self_attn.{name}_proj.weight"]) for name in ("q", "k"))
+        prefix = weights["clamp_proj.weight"].shape[1]
+    except (KeyError, ValueError, IndexError) as error:
+        raise BadInput(f"these weights have not the layout of LaDA-Band's: no {error}", "released") from error
+    sizes = {
+        "layers": depth(weights, "lm.layers."),
+        "width": width,
+        "heads": heads // config.head_dim,
+        "kv_heads": kv_heads // config.head_dim,
+        "ffn": ffn,
+        "prefix_width": prefix,
+    }
+    return ModelConfig.model_validate(config.model_dump() | sizes)
+
+
+def _converted(path: Path) -> dict[str, Tensor]:
+    """The tensors that belong to the network; the other systems in the file, twice its size, are not read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if _is_ours(name)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"{path} can't be read as safetensors ({error})", "weights") from error
+
+
+def _ours_of(state: Weights) -> dict[str, Tensor]:
+    return {name.removeprefix(RELEASED): tensor for name, tensor in state.items() if _is_ours(name)}
+
+
+def _is_ours(name: str) -> bool:
+    bare = name.removeprefix(RELEASED)
+    return name.startswith(RELEASED) and bare != UNUSED and not bare.startswith(BESIDE)
+
+
+def _pickled(path: Path) -> Weights:
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert)
-        state = content["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
+        return dict(content["state_dict"])
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
         raise BadInput(
             f"{path} is no Lightning checkpoint ({error}); give the released .ckpt file", "released"
         ) from error
-    named = {name.removeprefix(RELEASED): tensor for name, tensor in state.items() if name.startswith(RELEASED)}
-    return {name: tensor for name, tensor in named.items() if name != UNUSED and not name.startswith(BESIDE)}
 
 
 def _require_match(ours: Weights, found: Weights, where: str) -> None:

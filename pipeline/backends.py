@@ -16,9 +16,21 @@ class NamesBackend(Protocol):
 
 def load_backend(stage: str, table: Mapping[str, str], config: NamesBackend) -> Any:
     """What ``module:factory`` of the chosen backend makes of the config; `BackendUnavailable` if it can't be had."""
+    if getattr(config, "device", "cpu") == "cuda":
+        _require_gpu(stage, config.backend)
     module, factory = table[config.backend].split(":")
     try:
         make = getattr(import_module(module), factory)
     except ImportError as error:
         raise BackendUnavailable(f"{stage} backend {config.backend!r} can't be imported: {error}") from error
     return make(config)
+
+
+def _require_gpu(stage: str, backend: str) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(
+            f"{stage} backend {backend!r} is to run on a GPU, and torch sees none; install torch for your GPU's driver "
+            f"(pytorch.org), or set {stage}.device to cpu"
+        )

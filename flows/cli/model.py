@@ -50,13 +50,18 @@ def train(
 
 @commands.command()
 def generate(
-    checkpoint: Annotated[Path, typer.Option(help="Folder of a training run, or of one checkpoint in it.")],
     vocal: Annotated[
         list[Path], typer.Option(help="The voice: wav, flac, ogg, opus or mp3; may be given several times.")
     ],
     out_: Annotated[
         Path, typer.Option("--out", help="File of the accompaniment, exactly as long as the vocal; a folder for many.")
     ],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Folder of a training run, or of one checkpoint in it.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="Without --checkpoint: play the weights that were published for this recipe: upstream.")
+    ] = "",
     text: Annotated[str, typer.Option(help="Style, instruments, mood; empty = no text.")] = "",
     reference: Annotated[Path | None, typer.Option(help="A recording whose sound to follow.")] = None,
     mix: Annotated[
@@ -78,6 +83,9 @@ def generate(
     ] = None,
     from_seconds: Annotated[float, typer.Option(min=0, help="Where the section to play anew begins.")] = 0.0,
     to_seconds: Annotated[float, typer.Option(min=0, help="Where it ends.")] = float("inf"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a setting of --recipe: section.key=value.")
+    ] = None,
 ) -> None:
     """Play a band behind a voice.
 
@@ -93,8 +101,10 @@ def generate(
 
     if keep is None and (from_seconds > 0 or to_seconds < float("inf")):
         raise typer.BadParameter("--from-seconds and --to-seconds say what of --keep FILE is played anew: give --keep")
+    if (checkpoint is None) == (not recipe) or (set_ and not recipe):
+        raise typer.BadParameter("give --checkpoint FOLDER; or --recipe upstream, and --set, for the published weights")
     request = GenerateRequest(
-        checkpoint=checkpoint,
+        checkpoint=checkpoint or _published(recipe, set_ or []),
         vocals=tuple(vocal),
         out=out_,
         text=text,
@@ -109,7 +119,15 @@ def generate(
     )
     for written in generate_files(request):
         out.print(f"{written.path}: {written.seconds:.2f} s of accompaniment in {written.took:.1f} s.", soft_wrap=True)
-    out.print("The embedded codec hears one channel up to 12 kHz and plays two equal channels.")
+    if not recipe:
+        out.print("The embedded codec hears one channel up to 12 kHz and plays two equal channels.")
+
+
+def _published(recipe: str, overrides: list[str]) -> Path:
+    from flows.recipe import load_recipe
+    from flows.released import released_checkpoint
+
+    return released_checkpoint(load_recipe(recipe, overrides))
 
 
 @commands.command()

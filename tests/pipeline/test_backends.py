@@ -4,6 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from pipeline.backends import load_backend
 from pipeline.errors import BackendUnavailable
@@ -14,6 +15,7 @@ TABLE = {"here": "collections:OrderedDict", "elsewhere": "no_such_package.stage:
 @dataclass(frozen=True)
 class Choice:
     backend: str
+    device: str = "cpu"
 
     def __iter__(self):  # what OrderedDict makes itself of
         return iter((("chosen", self.backend),))
@@ -31,3 +33,11 @@ def test_a_backend_that_can_not_be_imported_is_named() -> None:
 def test_a_mistake_in_a_table_of_ours_is_no_missing_backend() -> None:
     with pytest.raises(AttributeError, match="Nothing"):
         load_backend("toy", TABLE, Choice("hollow"))
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_loaded() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    told = "toy backend 'elsewhere' is to run on a GPU, and torch sees none; .*, or set toy.device to cpu"
+    with pytest.raises(BackendUnavailable, match=told):
+        load_backend("toy", TABLE, Choice("elsewhere", "cuda"))
