@@ -97,6 +97,9 @@ class Recipe(Config):
     training: TrainingConfig
     sampler: SamplerConfig = SamplerConfig()
     evaluation: EvaluationSettings = EvaluationSettings()
+    # asset -> SHA-256 of its files: pins, as `backline assets pin` prints them; other weights are refused. A build adds
+    # those of the weights that it finds, so that its stages have the same keys on machines without them
+    weights: Mapping[str, str] = {}
     rehearsal: Rehearsal | None = None  # with it, stand-ins do the work of every stage, under keys of their own
 
     @model_validator(mode="after")

@@ -1,12 +1,12 @@
 """What a recipe's backends need, stage by stage: read by `backline doctor`, `assets pull --recipe` and placement."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from flows.recipe import Recipe
 from pipeline.annotation import stage as annotation
 from pipeline.assets.needs import SHIPPED, Needs
-from pipeline.assets.store import asset, fault_of, held, landed_files
+from pipeline.assets.store import asset, fault_of, held, landed_files, published_fingerprint, remedy
 from pipeline.codec import codec
 from pipeline.conditioning import conditioner
 from pipeline.config import Config
@@ -26,6 +26,7 @@ NEEDS: Mapping[str, Callable[[Recipe], Needs]] = {  # by section of the recipe, 
     "model": lambda recipe: Needs((recipe.released,)) if recipe.released else SHIPPED,
 }
 
+ABSENT = "absent"  # in the keys, where the hash is not known
 SMALL = 0.05  # of the published weights' bytes: so small a model works without a GPU; ours
 
 
@@ -61,15 +62,52 @@ def assets_of(recipe: Recipe) -> tuple[str, ...]:
 def weights_of(section: str, recipe: Recipe) -> str:
     """The hashes of the assets that a section's backend loads, joined: part of its stages' keys.
 
-    An asset that is not on this machine has no hash here: its stages' keys are then those of no build.
+    An asset that nobody knows the hash of has none here: its stages' keys are then those of no build, and a build that
+    needs them does not begin (`require_weights`).
     """
-    hashes = []
-    for name in needs_of(recipe)[section].assets:
-        try:
-            hashes.append(held(name).weights_sha256)
-        except BackendUnavailable:
-            hashes.append("absent")
-    return " ".join(hashes)
+    return " ".join(_hash_of(name, recipe) or ABSENT for name in needs_of(recipe)[section].assets)
+
+
+def pinned(recipe: Recipe) -> Recipe:
+    """The recipe with the hashes of all its weights that are known here, which keys follow from wherever it goes."""
+    known = {name: _hash_of(name, recipe) for name in assets_of(recipe)}
+    return recipe.model_copy(update={"weights": {**recipe.weights, **{k: v for k, v in known.items() if v}}})
+
+
+def require_weights(sections: Iterable[str], recipe: Recipe) -> None:
+    """`BackendUnavailable` where nobody knows which weights these sections mean, or other ones are here."""
+    require_pinned(recipe)
+    needs = needs_of(recipe)
+    names = dict.fromkeys(name for section in sections if section in needs for name in needs[section].assets)
+    if unknown := [name for name in names if not _hash_of(name, recipe)]:
+        raise BackendUnavailable(
+            f"weights {', '.join(unknown)} are not on this machine, and recipe {recipe.name!r} has no pin of them, so "
+            f"nobody can tell what was done with them; {remedy(asset(unknown[0]))} (and so on), or add to the recipe "
+            "what `backline assets pin` prints on a machine that has them"
+        )
+
+
+def require_pinned(recipe: Recipe) -> None:
+    """`BackendUnavailable` where this machine has other weights than the recipe pins."""
+    for name in assets_of(recipe) if recipe.weights else ():
+        pin, here = recipe.weights.get(name, ""), _hash_here(name)
+        if pin and here and pin != here:
+            raise BackendUnavailable(
+                f"weights {name} on this machine have SHA-256 {here[:12]}…, recipe {recipe.name!r} pins {pin[:12]}…; "
+                f"pull those (--mirror a store that has them), or take {name} out of the recipe's weights"
+            )
+
+
+def _hash_of(name: str, recipe: Recipe) -> str:
+    """The pin's, else that of what is here, else the published one; empty = nobody knows it."""
+    return recipe.weights.get(name, "") or _hash_here(name) or published_fingerprint(asset(name))
+
+
+def _hash_here(name: str) -> str:
+    try:
+        return held(name).weights_sha256
+    except BackendUnavailable:
+        return ""
 
 
 def on_gpu(section: Config | None) -> bool:

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from flows.engine.engine import Engine, EngineName, concurrent_batches
 from flows.recipe import load_recipe
+from flows.requirements import pinned, require_weights
 from flows.stages.context import Context
-from flows.stages.graph import NODES, stage_keys
+from flows.stages.graph import NODES, lineage, stage_keys
 from flows.tasks import Scope, run_stage
 from pipeline.config import Config
 from pipeline.errors import PipelineError
@@ -75,8 +76,13 @@ class Worked:
 
 
 def open_build(work: Work) -> Context:
-    """The recipe read once, with the keys of its stages."""
-    recipe = load_recipe(work.recipe, work.overrides)
+    """The recipe read once, its weights pinned, with the keys of its stages.
+
+    `BackendUnavailable` where nobody knows which weights the chosen stages, or those that they read, are made with.
+    """
+    recipe = pinned(load_recipe(work.recipe, work.overrides))
+    chosen = NODES if "shards" in work.stages else lineage(*work.stages)
+    require_weights([section for stage in chosen for section in NODES[stage].sections], recipe)
     root = files.place(work.root)
     files.prepare(root)
     return Context(root, recipe, stage_keys(recipe))

@@ -104,6 +104,27 @@ def verify(names: Names = None, recipe: OfRecipe = "") -> None:
 
 
 @commands.command()
+def pin(recipe: Annotated[str, typer.Option("--recipe", help="The recipe whose weights to pin.")] = "paper") -> None:
+    """Print the hashes of a recipe's weights, as lines to add to it: its builds then take no others.
+
+    With them, a machine without the weights can follow a build, or lead one whose workers have them.
+
+    Example: backline assets pin --recipe paper
+    """
+    from flows.recipe import load_recipe
+    from flows.requirements import assets_of, pinned
+
+    found = pinned(load_recipe(recipe))
+    typer.echo("weights:")
+    for name in assets_of(found):
+        if name in found.weights:
+            typer.echo(f"  {name}: {found.weights[name]}")
+    if missing := [name for name in assets_of(found) if name not in found.weights]:
+        err.print(f"not here, and of unknown hash: {', '.join(missing)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+@commands.command()
 def licences(recipe: OfRecipe = "") -> None:
     """Under which terms each asset comes, what is not certain about them, and whether somebody accepted them here.
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from flows.engine.memory import peak_bytes, reset_peak
+from flows.requirements import require_pinned
 from flows.stages.context import BatchWorker, Context, Made, Worker, to_row
 from pipeline.batching import remarks
 from pipeline.errors import BackendUnavailable, BadInput
@@ -53,6 +54,7 @@ class Resident:
     def get(self, name: str, context: Context) -> Worker:
         """The worker called ``module:Class``, with its model loaded."""
         if self.worker is None or (self.name, self.context) != (name, context):
+            require_pinned(context.recipe)  # another machine of the cluster may have other weights
             self.worker = None  # free the old model before the new one loads
             module, factory = name.split(":")
             worker: Worker = getattr(import_module(module), factory)(context)

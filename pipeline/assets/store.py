@@ -21,6 +21,7 @@ from pipeline.errors import BackendUnavailable
 VARIABLE = "BACKLINE_ASSETS"
 RECEIPT = "receipt.json"
 NON_COMMERCIAL = "non-commercial"  # in every stated licence that is so
+SHA256_DIGITS = 64
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -151,10 +152,19 @@ def stated_licence(wanted: Asset) -> str:
 def fingerprint(wanted: Asset) -> str:
     """One SHA-256 for all files of a held asset: that of the only file, else of the list of paths and hashes."""
     known = landed_files(wanted)
-    published = {file.path: known[file.path].sha256 for file in wanted.files if file.path in known}
-    if len(published) == 1:
-        return next(iter(published.values()))
-    return hashlib.sha256("\n".join(f"{path} {published[path]}" for path in sorted(published)).encode()).hexdigest()
+    return _fingerprint({file.path: known[file.path].sha256 for file in wanted.files if file.path in known})
+
+
+def published_fingerprint(wanted: Asset) -> str:
+    """The same from the publisher's hashes, without the files; empty where the table has not all of them in full."""
+    whole = all(len(file.sha256) == SHA256_DIGITS for file in wanted.files)
+    return _fingerprint({file.path: file.sha256 for file in wanted.files}) if whole else ""
+
+
+def _fingerprint(files: Mapping[str, str]) -> str:
+    if len(files) == 1:
+        return next(iter(files.values()))
+    return hashlib.sha256("\n".join(f"{path} {files[path]}" for path in sorted(files)).encode()).hexdigest()
 
 
 def combined(several: Sequence[Held]) -> tuple[str, str]:
