@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
+OUT_OF_MEMORY = "out of GPU memory"  # ends the remark of a batch that had to shrink
 _REMARKS: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 
 
@@ -62,7 +63,7 @@ def in_batches(
         elif len(asked) == 1:
             raise BackendUnavailable(f"{name}: a GPU's memory does not hold one piece; give its workers more of a GPU")
         else:
-            remark(f"{name}: batch {len(asked)} -> {len(asked) // 2}, out of GPU memory")
+            remark(f"{name}: batch {len(asked)} -> {len(asked) // 2}, {OUT_OF_MEMORY}")
             size = len(asked) // 2
     return done
 

@@ -1,5 +1,6 @@
 """One stage over one batch: who still lacks the stage, the engine's run, the ledger's commits."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,11 +13,13 @@ from flows.engine.attempt import Item
 from flows.engine.engine import Engine
 from flows.stages.context import Context
 from flows.stages.graph import NODES, gets, in_force, worker_of
+from pipeline.batching import OUT_OF_MEMORY
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.files import Place
 from pipeline.records.groups import steady
 from pipeline.records.ledger import Ledger, Row
 
+logger = logging.getLogger(__name__)
 DONE = ("ok", "rejected", "quarantined")  # a failed song is tried again by the next build
 # A batch is committed in parts, so that a kill loses little work, and in few, since each is a file that every later
 # look reads: with 256 songs, every 16, and not before `build.part_seconds` have passed. Ours.
@@ -131,6 +134,12 @@ def run_batch(
             rows = engine.run(worker_of(stage, context.recipe), context, todo, keeper.add)
         finally:
             keeper.commit()
+    if shrunk := sum(OUT_OF_MEMORY in row.message for row in rows):
+        logger.warning(
+            "%s, batch %d: a GPU's memory did not hold the batches of %d songs, and smaller ones were worked on; their "
+            "rows say which (`backline why`), build.resources.%s gives its workers more of a GPU",
+            stage, batch, shrunk, stage,
+        )  # fmt: skip
     ids = {item.track.track_id for item in items}
     status = Counter(row.status for track_id, row in ledger.rows(stage, key, batch).items() if track_id in ids)
     return BatchSummary(

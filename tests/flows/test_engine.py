@@ -137,6 +137,21 @@ def test_rows_that_stand_waiting_are_committed_before_the_batch_ends(tmp_path: P
     assert counts == [number // LEAST * LEAST for number in range(40)]
 
 
+def test_songs_whose_batches_had_to_shrink_are_counted_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Tight(Told):
+        def run(self, worker: str, context: Context, items: Sequence[Item], on_row: OnRow) -> list[Row]:
+            told = ("MuQ: batch 8 -> 4, out of GPU memory", "", "MuQ: batch 8 -> 4, out of GPU memory")
+            rows = [Row(item.track.track_id, "ok", message=said) for item, said in zip(items, told, strict=True)]
+            for row in rows:
+                on_row(row)
+            return rows
+
+    run_batch("detection", catalogued(tmp_path, 3), 0, Tight(stop_after=0), False, Silent())
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "flows.engine.batch"]
+    assert "did not hold the batches of 2 songs" in said
+    assert "build.resources.detection" in said
+
+
 def test_a_batch_of_a_moment_is_one_part(tmp_path: Path) -> None:
     context = catalogued(tmp_path, 40)
     slow = replace(context, recipe=load_recipe("demo"))

@@ -18,7 +18,9 @@ class MuCodecConfig(Config):
     guidance: float = Field(default=1.5, ge=1.0)  # of the decoder, 1 = none; released code
     steps: int = Field(default=20, ge=1)  # Euler steps of the decoder; released code
     seed: int = 0  # of the decoder's noise, together with the codes; ours
-    # of the decoder's network: the released code decodes in float16 on a GPU; float32 repeats everywhere
+    # of the decoder's network: the released code decodes in float16 on a GPU; float32 repeats everywhere. With random
+    # weights, 20 steps in float16 end 67 dB from the latents of float32, in bfloat16 51 dB. Encoding is float32 always:
+    # in bfloat16 44 % of the codes stay (tests/pipeline/test_precision.py)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     def encoding(self) -> Self:

@@ -1,7 +1,8 @@
 """CLaMP3 as the source of prefix vectors: text and reference audio in one space of 768 numbers (paper 4.1).
 
 Conventions: vectors are float32 ``[768]``, not of norm 1. A text's lines that are empty or said before are dropped, the
-rest is joined by the separator, as the released code does.
+rest is joined by the separator, as the released code does. In float32; bfloat16 would turn a vector by a cosine of
+0.99999 (random weights of the audio tower, tests/pipeline/test_precision.py), MERT not counted.
 """
 
 from collections.abc import Sequence

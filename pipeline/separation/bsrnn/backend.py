@@ -1,7 +1,8 @@
 """Separation with the band-split RNN, the system that the paper names: segments of three seconds, half overlapping.
 
 Conventions: stereo at 44.1 kHz inside. Segments fade into each other with a Hann window, so that a song of any length
-comes out without seams; the last one is filled up with silence.
+comes out without seams; the last one is filled up with silence. In float32: in bfloat16 the masks were 44 dB from those
+(random weights, tests/pipeline/test_precision.py).
 """
 
 import numpy as np
