@@ -98,14 +98,16 @@ def test_what_happened_arrives_through_redis(stack: Stack, run: Run) -> None:
         tasks = api.post("/task_runs/filter", json=run.where()).json()
         return wanted <= {task["name"] for task in tasks if task["state_type"] == "COMPLETED"}
 
+    def told() -> set[str]:
+        only = event["filter"] | {"event": {"prefix": ["prefect.flow-run."]}}
+        found = api.post("/events/filter", json=event | {"filter": only}).json()["events"]
+        return {happened["event"].removeprefix("prefect.flow-run.") for happened in found}
+
     with stack.client() as api:
         wait_for(done, None, "the task runs", ARRIVAL_SECONDS)
         wait_for(lambda: all(drained(stack).values()), None, "the events", ARRIVAL_SECONDS)
-        found = api.post(
-            "/events/filter", json=event | {"filter": event["filter"] | {"event": {"prefix": ["prefect.flow-run."]}}}
-        )
-    told = {happened["event"].removeprefix("prefect.flow-run.") for happened in found.json()["events"]}
-    assert {"Pending", "Running", "Completed"} <= told
+        # what was heard is written in batches, a little later
+        wait_for(lambda: {"Pending", "Running", "Completed"} <= told(), None, "the run's events", ARRIVAL_SECONDS)
 
 
 def drained(stack: Stack) -> dict[str, bool]:
