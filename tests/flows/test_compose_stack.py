@@ -92,15 +92,15 @@ def test_tables_and_card_are_shown(stack: Stack, run: Run) -> None:
 def test_what_happened_arrives_through_redis(stack: Stack, run: Run) -> None:
     """Task runs are written to PostgreSQL by a service that hears of them from a stream; so are events."""
     wanted = {f"{stage}-{batch}" for stage in ALL_STAGES for batch in range(SONGS // BATCH)}
-    event = {"filter": {"any_resource": {"id": [f"prefect.flow-run.{run.told['id']}"]}}, "limit": 50}
+    resource = {"id": [f"prefect.flow-run.{run.told['id']}"]}
+    events = {"filter": {"any_resource": resource, "event": {"prefix": ["prefect.flow-run."]}}, "limit": 50}
 
     def done() -> bool:
         tasks = api.post("/task_runs/filter", json=run.where()).json()
         return wanted <= {task["name"] for task in tasks if task["state_type"] == "COMPLETED"}
 
     def told() -> set[str]:
-        only = event["filter"] | {"event": {"prefix": ["prefect.flow-run."]}}
-        found = api.post("/events/filter", json=event | {"filter": only}).json()["events"]
+        found = api.post("/events/filter", json=events).json()["events"]
         return {happened["event"].removeprefix("prefect.flow-run.") for happened in found}
 
     with stack.client() as api:
