@@ -1,7 +1,9 @@
-"""Training that a server schedules again: how often from where it stands, and the trainer that it may have left behind.
+"""Training that a server schedules again: how often from where it stands, and what an earlier attempt left behind.
 
-Conventions: ``starts.json`` in the run's folder holds the flow run that launched last, the checkpoint it began from and
-how many launches in a row began there. Only runs of deployments keep it: without one, a person decides each time.
+Conventions: ``starts.json`` in the run's folder holds the flow run that launched last, which attempt of it that was,
+the checkpoint it began from and how many launches in a row began there. Only runs of deployments keep it: without one,
+a person decides each time. The newest attempt owns the run: a server may take a living one for dead and start another,
+and what the older one then has to say would be taken for the newer one's end.
 """
 
 import json
@@ -10,9 +12,10 @@ import os
 import signal
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from flows.trainer_log import LOG
 from model import checkpoint, lock
 from pipeline.errors import PipelineError
 
@@ -30,11 +33,12 @@ class NoProgressError(PipelineError):
 @dataclass(frozen=True, slots=True)
 class Starts:
     flow_run: str
+    attempt: str  # no two are the same
     newest: str  # name of the newest checkpoint at the launch; empty = none yet
     count: int  # launches that began there, this one too
 
 
-def count_start(out: Path, flow_run: str) -> Starts:
+def count_start(out: Path, flow_run: str, attempt: str) -> Starts:
     """One more launch by a deployment's run; `NoProgressError` where `MOST` in a row came no further."""
     last, found = last_start(out), checkpoint.latest(out)
     newest = found.name if found else ""
@@ -43,14 +47,11 @@ def count_start(out: Path, flow_run: str) -> Starts:
         (out / STARTS).unlink()
         raise NoProgressError(
             f"{MOST} launches in a row died before they saved anything new in {out} (newest checkpoint: "
-            f"{newest or 'none'}): its log says why; save more often (training.checkpoint_every), or press Retry for "
-            f"{MOST} more"
+            f"{newest or 'none'}): {out / LOG} says why; save more often (training.checkpoint_every), or press Retry "
+            f"for {MOST} more"
         )
-    starts = Starts(flow_run, newest, count)
-    out.mkdir(parents=True, exist_ok=True)
-    draft = out / f".{STARTS}.draft"
-    draft.write_text(json.dumps(asdict(starts)), encoding="utf-8")
-    draft.replace(out / STARTS)
+    starts = Starts(flow_run, attempt, newest, count)
+    _write(out, starts)
     return starts
 
 
@@ -60,13 +61,22 @@ def last_start(out: Path) -> Starts | None:
     return Starts(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def take_over(out: Path, flow_run: str) -> None:
-    """End the trainer that an earlier attempt of this flow run left behind when it was killed; it saves first.
+def superseded(out: Path, attempt: str) -> bool:
+    """Whether the folder, which `attempt` launched in, is another attempt's by now."""
+    last = last_start(out)
+    return last is None or last.attempt != attempt
 
-    A trainer that anybody else launched is left alone: whoever finds it refuses.
+
+def take_over(out: Path, flow_run: str, attempt: str) -> None:
+    """Make the folder this attempt's, and end the trainer that an earlier one of the same flow run has left at work.
+
+    The trainer saves first. One that anybody else launched is left alone: whoever finds it refuses.
     """
     last = last_start(out)
-    if last is None or last.flow_run != flow_run or lock.holder(out) is None:
+    if last is None or last.flow_run != flow_run:
+        return
+    _write(out, replace(last, attempt=attempt))  # first, so that the earlier attempt, if it lives, keeps its peace
+    if lock.holder(out) is None:
         return
     logger.info("%s: an earlier attempt of this run left its trainer at work; it is told to save and end", out)
     for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
@@ -75,6 +85,13 @@ def take_over(out: Path, flow_run: str) -> None:
             tell(trainer, number)
         if freed(out, seconds):
             return
+
+
+def _write(out: Path, starts: Starts) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    draft = out / f".{STARTS}.draft"
+    draft.write_text(json.dumps(asdict(starts)), encoding="utf-8")
+    draft.replace(out / STARTS)
 
 
 def freed(out: Path, seconds: float) -> bool:

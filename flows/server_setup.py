@@ -23,11 +23,25 @@ logger = logging.getLogger(__name__)
 WATCH = "backline: a run without a heartbeat has crashed"
 TAG = "backline"  # of all our deployments: other flows of the server are none of our business
 ONWARD = "backline: training that crashed is scheduled again"
+NO_BEGINNING = "backline: training that crashes before it begins has failed"
 TRAINING = "training"  # tag of the deployments whose crashed runs that means
 HEARTBEAT = "prefect.flow-run.heartbeat"
+CRASHED = "prefect.flow-run.Crashed"
 # Runs send a heartbeat a minute (flows/environment.py). Long enough that a server that was restarted, or is late with
 # its events (two minutes were measured under load), takes no living run for a dead one; ours.
 SILENCE = timedelta(minutes=5)
+# After a crash, before the run is scheduled again. Of a killed process Prefect 3.8's worker tells twice: the runner at
+# once, the worker after the runner has imported the flow for its hooks (30 s were measured under load). The second
+# word, which a crashed run ignores, would end a run that has begun again. Ours
+CALM = timedelta(minutes=1)
+BEGINNINGS = 3  # crashes in a row before the flow's code runs, within BEGINNING; ours, as flows.rescheduling.MOST
+BEGINNING = timedelta(hours=1)
+# What tells that somebody has moved a crashed run on. No heartbeat: a run's last one may come after its crash
+MOVED = {
+    f"prefect.flow-run.{name}"
+    for name in ("Scheduled", "AwaitingRetry", "Pending", "Running", "Completed", "Failed", "Cancelled", "Cancelling")
+}
+RUN_COUNT = "prefect.run-count"  # how often the run's code has begun
 
 
 def set_up(gpu_slots: int) -> None:
@@ -35,6 +49,7 @@ def set_up(gpu_slots: int) -> None:
     make_gpu_limit(gpu_slots)
     make_watch()
     _make(onward())
+    _make(no_beginning())
 
 
 def make_gpu_limit(slots: int) -> None:
@@ -86,23 +101,24 @@ def watch(silence: timedelta) -> AutomationCore:
     )
 
 
-def onward() -> AutomationCore:
+def onward(calm: timedelta = CALM) -> AutomationCore:
     """A run of training that crashed (its trainer, its process or its machine is gone) waits for a worker again.
 
-    Cancelled and failed runs stay as they are; `flows.rescheduling` ends it where starts lead nowhere.
+    Nothing else must have happened to it for a while. Cancelled and failed runs stay as they are; `no_beginning` and
+    `flows.rescheduling` end it where starts lead nowhere.
     """
     return AutomationCore(
         name=ONWARD,
         description="Made by `backline serve` and `backline deploy`; the run resumes from its newest checkpoint.",
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
+            after={CRASHED},
+            expect=MOVED | {CRASHED},  # another crash begins the wait anew
             match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.id": [f"prefect.tag.{TRAINING}"], "prefect.resource.role": ["tag"]}
-            ),
+            match_related=_training(),
             for_each={"prefect.resource.id"},
-            posture=Posture.Reactive,
+            posture=Posture.Proactive,
             threshold=1,
+            within=calm,
         ),
         actions=[
             ChangeFlowRunState(
@@ -110,6 +126,34 @@ def onward() -> AutomationCore:
             )
         ],
     )
+
+
+def no_beginning() -> AutomationCore:
+    """A run of training fails that crashed again and again while its code never came to run."""
+    return AutomationCore(
+        name=NO_BEGINNING,
+        description="Made by `backline serve` and `backline deploy`; Retry tries again.",
+        trigger=EventTrigger(
+            expect={CRASHED},
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            match_related=_training(),
+            for_each={"prefect.resource.id", RUN_COUNT},
+            posture=Posture.Reactive,
+            threshold=BEGINNINGS,
+            within=BEGINNING,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.FAILED,
+                message=f"{BEGINNINGS} crashes in a row before the flow's code ran: it can't be imported, or its "
+                "process can't be started; the worker's log says why. Mend it, then press Retry",
+            )
+        ],
+    )
+
+
+def _training() -> ResourceSpecification:
+    return ResourceSpecification({"prefect.resource.id": [f"prefect.tag.{TRAINING}"], "prefect.resource.role": ["tag"]})
 
 
 def make_pool(name: str, kind: str, template: Path) -> None:

@@ -15,12 +15,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import torch
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.exceptions import Abort
 from prefect.runtime import deployment, flow_run
 from prefect.states import Crashed
 from prefect.tasks import Task
@@ -29,7 +31,8 @@ from pydantic import ConfigDict, Field
 from flows.form import order
 from flows.model_card import CARD, trained_card
 from flows.recipe import load_recipe
-from flows.rescheduling import KILL_SECONDS, STOP_SECONDS, count_start, take_over, tell
+from flows.rescheduling import KILL_SECONDS, STOP_SECONDS, count_start, superseded, take_over, tell
+from flows.trainer_log import LOG, trainer_output
 from model import checkpoint, endings, lock
 from model.identity import check_folder
 from model.shards import manifest_sha256
@@ -87,12 +90,15 @@ def train_model(train: TrainParameters) -> Path:
     if not deployment.id:
         final = launch(prepare(train), out)
     else:
-        take_over(out, str(flow_run.id))
+        attempt = uuid4().hex
+        take_over(out, str(flow_run.id), attempt)
         words = prepare(train)
-        count_start(out, str(flow_run.id))
+        count_start(out, str(flow_run.id), attempt)
         try:
             final = launch.with_options(retries=0)(words, out)
         except (TrainerDiedError, TrainingStoppedError) as error:
+            if superseded(out, attempt):
+                raise Abort(f"another attempt of this run is at work in {out}") from error  # no state: it isn't ours
             return cast(Path, Crashed(message=str(error)))  # Prefect takes a state for how the run ended
     shutil.copyfile(out / CARD, final / CARD)
     create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{final}`.")
@@ -140,15 +146,16 @@ def launch(words: list[str], out: Path) -> Path:
     endings.clear(out)
     before = checkpoint.latest(out)
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads()), "OMP_WAIT_POLICY": "PASSIVE"}
-    process = subprocess.Popen(words, env=environment, start_new_session=True)  # whose signals are ours to send
-    try:
-        code = process.wait()
-        if lock.held(out):
-            stop(process, out)  # the launcher died and left it behind
-    except BaseException:
-        stop(process, out)
-        logger.warning("stopped: %s", _told(out, process.poll()))
-        raise
+    with trainer_output(out) as log:  # start_new_session: its signals are ours to send
+        process = subprocess.Popen(words, env=environment, start_new_session=True, stdout=log, stderr=log)
+        try:
+            code = process.wait()
+            if lock.held(out):
+                stop(process, out)  # the launcher died and left it behind
+        except BaseException:
+            stop(process, out)
+            logger.warning("stopped: %s", _told(out, process.poll()))
+            raise
     return _judged(out, code, before)
 
 
@@ -200,11 +207,12 @@ def _judged(out: Path, code: int, before: Path | None) -> Path:
 def _told(out: Path, code: int | None) -> str:
     ending, newest = endings.ending(out), checkpoint.latest(out)
     resumed = f"from {newest}" if newest else "from the start: there is no checkpoint yet"
+    log = f"{out / LOG} says why" if (out / LOG).exists() else "its log is above"
     return {
         "finished": f"the run in {out} is finished",
         "refused": endings.refusal(out),
         "stopped": f"the trainer was told to stop and saved; the same command resumes {resumed}",
-        "crashed": f"the trainer died (exit code {code}), its log is above; the same command resumes {resumed}",
+        "crashed": f"the trainer died (exit code {code}), {log}; the same command resumes {resumed}",
     }[ending]
 
 

@@ -13,11 +13,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.events.schemas.automations import AutomationCore, EventTrigger
+from prefect.events.schemas.events import Resource, ResourceSpecification
 from prefect_server import ROOT, RUN_SECONDS, Server
 from synthetic_dataset import song, write_dataset
 
-from flows.rescheduling import MOST, NoProgressError, Starts, count_start, freed, take_over
-from flows.server_setup import onward
+from flows.rescheduling import MOST, NoProgressError, Starts, count_start, freed, superseded, take_over
+from flows.server_setup import BEGINNINGS, CALM, CRASHED, no_beginning, onward
 from flows.train_model import TrainParameters, prepare
 from model import checkpoint, endings, journal
 from model.checkpoint import Progress
@@ -115,8 +117,30 @@ def test_a_run_whose_trainer_or_own_process_is_killed_is_scheduled_again_and_lea
     first, second = (folder / "final" / "model.safetensors" for folder in (out, undisturbed))
     assert first.read_bytes() == second.read_bytes()
     assert told(out) == told(undisturbed)
-    names = [state["name"] for state in server.ask("GET", f"flow_run_states/?flow_run_id={run}")]
+    names = states(server, run)
     assert (names.count("Crashed"), names.count("AwaitingRetry"), names.count("Completed")) == (3, 3, 1)
+
+
+@pytest.mark.slow  # three starts of a process, waits between them
+@pytest.mark.timeout(1200)
+def test_a_run_whose_code_cannot_be_imported_fails_after_as_many_starts_and_says_so(
+    server: Server, worker: None
+) -> None:
+    pool = server.deployments()["train-model/pool"]
+    body = {key: pool[key] for key in ("flow_id", "work_pool_name", "pull_steps", "tags", "job_variables")}
+    lost = server.post("deployments/", **body, name="lost", entrypoint="flows.lost.train_model")
+    run = server.post(f"deployments/{lost['id']}/create_flow_run", parameters={})["id"]
+    until(lambda: server.state(run) == "FAILED", "the run fails")
+    names = states(server, run)
+    assert (names.count("Crashed"), names.count("Running")) == (BEGINNINGS, 0)
+    ended = server.ask("GET", f"flow_runs/{run}")["state"]
+    assert "before the flow's code ran: it can't be imported" in ended["message"]
+    time.sleep(CALM.total_seconds() + 15)  # what would schedule it again looks every 5 s
+    assert server.state(run) == "FAILED"
+
+
+def states(server: Server, run: str) -> list[str]:
+    return [state["name"] for state in server.ask("GET", f"flow_run_states/?flow_run_id={run}")]
 
 
 def saved(out: Path, step: int) -> None:
@@ -124,21 +148,21 @@ def saved(out: Path, step: int) -> None:
 
 
 def test_launches_that_save_nothing_new_are_counted_and_the_next_retry_counts_afresh(tmp_path: Path) -> None:
-    assert [count_start(tmp_path, "a").count for _ in range(MOST)] == list(range(1, MOST + 1))
+    assert [count_start(tmp_path, "a", str(n)).count for n in range(MOST)] == list(range(1, MOST + 1))
     saved(tmp_path, 5)
-    assert count_start(tmp_path, "a") == Starts("a", "step-00000005", 1)
-    for _ in range(MOST - 1):
-        count_start(tmp_path, "a")
-    with pytest.raises(NoProgressError, match=r"3 launches in a row .* step-00000005"):
-        count_start(tmp_path, "a")
-    assert count_start(tmp_path, "a").count == 1
+    assert count_start(tmp_path, "a", "4") == Starts("a", "4", "step-00000005", 1)
+    for n in range(MOST - 1):
+        count_start(tmp_path, "a", f"4 {n}")
+    with pytest.raises(NoProgressError, match=r"3 launches in a row .* step-00000005.*trainer\.log says why"):
+        count_start(tmp_path, "a", "5")
+    assert count_start(tmp_path, "a", "6").count == 1
 
 
 @pytest.fixture
 def trainer(dataset: Path, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """A trainer at work in tmp_path, launched by the flow run `mine`."""
     prepare(TrainParameters(dataset=str(dataset), out=str(tmp_path), overrides=SETTINGS))
-    count_start(tmp_path, "mine")
+    count_start(tmp_path, "mine", "first")
     arguments = ["--run", str(tmp_path / "train_run.json"), "--dataset", str(dataset), "--out", str(tmp_path)]
     process = subprocess.Popen([sys.executable, "-m", "model.train", *arguments], cwd=ROOT)
     at_step(tmp_path, 2)
@@ -151,11 +175,14 @@ def trainer(dataset: Path, tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"
 def test_only_the_trainer_of_the_same_run_is_ended_and_it_saves(
     trainer: "subprocess.Popen[bytes]", tmp_path: Path
 ) -> None:
-    take_over(tmp_path, "other")
+    take_over(tmp_path, "other", "second")
     assert held(tmp_path)
+    assert not superseded(tmp_path, "first")
     Timer(0.3, trainer.send_signal, [signal.SIGCONT]).start()
-    take_over(tmp_path, "mine")
+    take_over(tmp_path, "mine", "second")
     assert not held(tmp_path)
+    assert superseded(tmp_path, "first")
+    assert not superseded(tmp_path, "second")
     assert endings.ending(tmp_path) == "stopped"
     newest = checkpoint.latest(tmp_path)
     assert newest is not None
@@ -164,15 +191,19 @@ def test_only_the_trainer_of_the_same_run_is_ended_and_it_saves(
 
 def test_a_folder_that_nobody_launched_in_is_left_alone(tmp_path: Path) -> None:
     with sole_trainer(tmp_path):
-        take_over(tmp_path, "mine")
+        take_over(tmp_path, "mine", "second")
         assert held(tmp_path)
         assert not freed(tmp_path, 0.0)
     assert freed(tmp_path, 0.0)
 
 
-def test_crashed_training_alone_is_scheduled_again() -> None:
-    trigger = onward().trigger
-    assert trigger.expect == {"prefect.flow-run.Crashed"}
+@pytest.mark.parametrize("automation", [onward(), no_beginning()])
+def test_crashed_training_alone_is_acted_on(automation: AutomationCore) -> None:
+    trigger = automation.trigger
+    assert isinstance(trigger, EventTrigger)
+    assert CRASHED in trigger.after | trigger.expect
+    related = trigger.match_related
+    assert isinstance(related, ResourceSpecification)
     tag = {"prefect.resource.id": "prefect.tag.training", "prefect.resource.role": "tag"}
-    assert trigger.match_related.matches(tag)
-    assert not trigger.match_related.matches(tag | {"prefect.resource.id": "prefect.tag.data"})
+    assert related.matches(Resource(tag))
+    assert not related.matches(Resource(tag | {"prefect.resource.id": "prefect.tag.data"}))

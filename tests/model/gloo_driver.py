@@ -8,7 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 
 from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
 from model.flow import FlowObjective
@@ -21,7 +22,11 @@ STEPS = 3
 
 
 class Exact(Trainer):
-    """A trainer in float64."""
+    """A trainer in float64 that leaves the process group to the next one: gloo meets only once at a store."""
+
+    def __init__(self, run: TrainRun, dataset: Path, out: Path, stop: StopRequest) -> None:
+        super().__init__(run, dataset, out, stop)
+        self.accelerator.end_training = self.accelerator.wait_for_everyone
 
     def _new_objective(self) -> Objective | FlowObjective:
         return super()._new_objective().double()
@@ -54,13 +59,20 @@ def recipe(accumulation: int, batch_size: int, objective: dict[str, object], wei
     return TrainRun(model=MODEL, training=training)
 
 
+def forget_devices() -> None:
+    """As in a new process that is one of the same group."""
+    AcceleratorState._reset_state()
+    if PartialState._shared_state["distributed_type"] == DistributedType.FSDP:
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_CPU  # as the launcher's ranks begin
+
+
 def run_all(dataset: Path, out: Path, cases: dict[str, dict[str, object]]) -> None:
     for name, case in cases.items():
         settings = {key: value for key, value in case.items() if key != "stop"}
         stop = case.get("stop", 0)
         assert isinstance(stop, int)
         Exact(recipe(**settings), dataset, out / name, StopAfter(stop))()  # type: ignore[arg-type]
-        AcceleratorState._reset_state(reset_partial_state=True)  # a trainer ends its process group
+        forget_devices()
 
 
 if __name__ == "__main__":
