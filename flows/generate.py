@@ -5,7 +5,7 @@ while every other code stays as it is.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.config import SamplerConfig
+from model import checkpoint
+from model.config import Kind, SamplerConfig
 from model.denoising import Progress
 from model.evaluation.measures import mix
 from model.generate import Generation, Generator, Request
@@ -27,6 +28,17 @@ from pipeline.errors import BadInput
 from pipeline.types import Audio, Seconds
 
 WRITABLE = (".wav", ".flac", ".ogg")
+UNHEARD: Mapping[Kind, Mapping[str, str]] = {  # options that a kind of model would pass over, and what to do instead
+    "mask": {},
+    "autoregressive": {
+        "--steps": "it draws every code once, from left to right: leave it out",
+        "--schedule": "it unmasks nothing: leave it out",
+    },
+    "flow": {
+        "--schedule": "its steps are equal: leave it out; --steps says how many they are",
+        "--keep": "its latents keep no codes: leave it out, and play the whole song",
+    },
+}
 VOICE_LIMITS = DecodeLimits(min_seconds=0.1)  # a user's own voice may be short; a library's songs may not
 
 
@@ -77,14 +89,25 @@ class Job:
 
 
 def generate_files(request: GenerateRequest) -> list[Written]:
-    """Generate accompaniments of exactly their vocals' lengths; write them, the mixes and the traces."""
+    """Generate accompaniments of exactly their vocals' lengths; write them, the mixes and the traces.
+
+    `ValueError` for places that can't be written and for options that the model doesn't know, `BadInput` without one.
+    """
     planned = jobs(request)
     for path in [path for job in planned for path in (job.out, job.mix) if path is not None]:
         prepare_place(path)
+    check_options(request, checkpoint.load(request.checkpoint).run.model.kind)
     generator = Generator(request.checkpoint, device="cuda" if torch.cuda.is_available() else "cpu")
     reference = decode(str(request.reference), VOICE_LIMITS) if request.reference else None
     batches = [planned[at : at + request.batch] for at in range(0, len(planned), request.batch)]
     return [written for batch in batches for written in generate_batch(generator, request, batch, reference)]
+
+
+def check_options(request: GenerateRequest, kind: Kind) -> None:
+    """`ValueError` that names every option given which a model of this kind would pass over."""
+    given = {"--steps": request.steps, "--schedule": request.schedule, "--keep": request.section}
+    if wrong := [f"{name}: {remedy}" for name, remedy in UNHEARD[kind].items() if given[name]]:
+        raise ValueError(f"{request.checkpoint} is a model of kind {kind}, which doesn't know {'; '.join(wrong)}")
 
 
 def jobs(request: GenerateRequest) -> list[Job]:

@@ -5,8 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from flows.generate import FREE, GenerateRequest, Section, fixed_codes, generate_files, jobs, settings
-from model.config import SamplerConfig
+from flows.generate import (
+    FREE,
+    GenerateRequest,
+    Section,
+    check_options,
+    fixed_codes,
+    generate_files,
+    jobs,
+    settings,
+)
+from model import checkpoint
+from model.checkpoint import Progress
+from model.config import Kind, SamplerConfig, TrainRun
 from pipeline.errors import BadInput
 
 
@@ -33,6 +44,41 @@ def test_request_changes_the_trained_sampler_and_nothing_else(tmp_path: Path) ->
     assert (asked.steps, asked.schedule, asked.seed, asked.top_k) == (5, "linear", 3, 7)
     with pytest.raises(ValueError, match="schedule"):
         settings(trained, request(tmp_path, schedule="zigzag"), 0)
+
+
+NOTHING = {"mask_schedule": [1.0], "corruption": "bernoulli", "label_smoothing": 0.0, "rtd": {"weight": 0.0}}
+KEEP = Section(Path("band.wav"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "refused"),
+    [
+        ("autoregressive", {"steps": 5, "schedule": "linear"}, ["--steps", "--schedule"]),
+        ("autoregressive", {"section": KEEP}, []),
+        ("flow", {"steps": 5}, []),
+        ("flow", {"schedule": "linear", "section": KEEP}, ["--schedule", "--keep"]),
+        ("mask", {"steps": 5, "schedule": "linear", "section": KEEP}, []),
+    ],
+)
+def test_options_that_a_kind_of_model_would_pass_over_are_refused_by_name(
+    tmp_path: Path, kind: Kind, given: dict[str, object], refused: list[str]
+) -> None:
+    asked = request(tmp_path, **given)
+    if not refused:
+        check_options(asked, kind)
+        return
+    with pytest.raises(ValueError, match=f"of kind {kind}") as caught:
+        check_options(asked, kind)
+    named = [name for name in ("--steps", "--schedule", "--keep") if f"{name}: " in str(caught.value)]
+    assert named == refused
+    assert "leave it out" in str(caught.value)
+
+
+def test_they_are_refused_before_the_weights_are_read(tmp_path: Path) -> None:
+    run = TrainRun.model_validate({"model": {"kind": "autoregressive"}, "training": {"objective": NOTHING}})
+    checkpoint.save(tmp_path / "none", {}, run, Progress(), None)
+    with pytest.raises(ValueError, match="--steps: it draws every code once"):
+        generate_files(request(tmp_path, steps=5))
 
 
 def test_takes_and_vocals_are_written_into_a_folder_by_name_and_seed(tmp_path: Path) -> None:
