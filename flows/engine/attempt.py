@@ -19,7 +19,7 @@ from flows.engine.memory import peak_bytes, reset_peak
 from flows.requirements import require_pinned
 from flows.stages.context import BatchWorker, Context, Made, Worker, to_row
 from pipeline.batching import remarks
-from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.errors import BackendUnavailable, BadInput, PipelineError
 from pipeline.phases import measured, phase
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row, Status
@@ -139,9 +139,10 @@ def _tried(name: str, songs: str, work: Callable[[], T]) -> T | _End:
     except BadInput as error:
         return _End("quarantined", error.reason, str(error))
     except Exception as error:  # the flow boundary: counted, and the flow fails above its failure rate
-        logger.warning("%s failed on %s: %s", name, songs, error, exc_info=True)
-        where = traceback.format_exc(limit=-3)
-        return _End("failed", type(error).__name__, f"{error}\n{where}")
+        ours = isinstance(error, PipelineError)  # its sentence tells all
+        logger.warning("%s failed on %s: %s", name, songs, error, exc_info=not ours)
+        where = "" if ours else f"\n{traceback.format_exc(limit=-3)}"
+        return _End("failed", type(error).__name__, f"{error}{where}")
 
 
 @dataclass(frozen=True, slots=True)

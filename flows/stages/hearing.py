@@ -10,6 +10,8 @@ from pipeline.records.catalog import CatalogRow
 from pipeline.records.content import read_content, stamp, still_holds
 from pipeline.types import Audio
 
+MISSING = "missing"  # reason of `pipeline.audio.decode`
+
 
 class FileChangedError(PipelineError):
     """A song's file holds other bytes than were catalogued.
@@ -19,10 +21,18 @@ class FileChangedError(PipelineError):
     """
 
 
+class FileMissingError(PipelineError):
+    """A song's file was there when it was catalogued, and is not, or can't be read.
+
+    Its row is *failed*: that a disk is not mounted says nothing of the song, and the next build tries again.
+    """
+
+
 def hear(track: CatalogRow, limits: DecodeLimits) -> Audio:
     """The track decoded, from the first of its places that holds its bytes from before to after the reading.
 
-    `BadInput` as in `decode`, `FileChangedError` where no place holds them any more.
+    `BadInput` as in `decode`, but `FileMissingError` where no place can be read, and `FileChangedError` where they hold
+    other bytes.
     """
     for uri, known in zip(track.uris, track.stamps or ("",) * len(track.uris), strict=True):
         seen = stamp(uri)
@@ -30,8 +40,8 @@ def hear(track: CatalogRow, limits: DecodeLimits) -> Audio:
             continue
         try:
             audio = decode(uri, limits)
-        except BadInput:
-            if stamp(uri) == seen:
+        except BadInput as error:
+            if stamp(uri) == seen and error.reason != MISSING:
                 raise
             continue
         if stamp(uri) == seen:
@@ -41,8 +51,10 @@ def hear(track: CatalogRow, limits: DecodeLimits) -> Audio:
 
 def _lost(track: CatalogRow) -> PipelineError:
     now = read_content(track.uri)
-    if now.error == "missing":
-        return BadInput(f"{track.uri}: no such file. Check the path or put the file back.", "missing")
+    if not now.sha256 and now.error != "empty":
+        return FileMissingError(
+            f"{now.message} (its bytes were catalogued; is its disk mounted?). It is tried again by the next build"
+        )
     return FileChangedError(
         f"{track.uri} changed after it was catalogued (sha256 {track.sha256[:16]}, now "
         f"{now.sha256[:16] or now.message}); run the build again: it takes what the file holds now as a song of its "

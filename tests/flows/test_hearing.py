@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.stages.hearing import FileChangedError, hear
+from flows.stages.hearing import FileChangedError, FileMissingError, hear
 from pipeline.audio import DecodeLimits, write
-from pipeline.errors import BadInput
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.library import Source
 from pipeline.types import Audio
@@ -67,12 +66,22 @@ def test_song_is_heard_where_it_still_lies(tmp_path: Path) -> None:
     assert np.array_equal(hear(track, LIMITS).samples, whole.samples)
 
 
-def test_missing_song_is_quarantined(tmp_path: Path) -> None:
+def test_missing_song_is_a_failure_and_no_verdict(tmp_path: Path) -> None:
+    track = catalogued(tmp_path, song(tmp_path / "a.wav", 1))
+    for seen in (track, replace(track, stamps=("",)), replace(track, stamps=())):
+        Path(track.uri).rename(tmp_path / "away.wav")
+        with pytest.raises(FileMissingError, match=r"a\.wav does not exist.*is its disk mounted"):
+            hear(seen, LIMITS)
+        Path(tmp_path / "away.wav").rename(track.uri)
+        assert hear(seen, LIMITS).length == 3200
+
+
+def test_song_that_can_not_be_read_now_is_a_failure(tmp_path: Path) -> None:
     track = catalogued(tmp_path, song(tmp_path / "a.wav", 1))
     Path(track.uri).unlink()
-    with pytest.raises(BadInput, match="no such file") as told:
+    Path(track.uri).mkdir()  # as root, no permission keeps a file from being read
+    with pytest.raises(FileMissingError, match=r"a\.wav can't be read"):
         hear(track, LIMITS)
-    assert told.value.reason == "missing"
 
 
 def test_song_that_changes_under_its_reader_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
