@@ -102,7 +102,8 @@ def test_codes_that_follow_the_vocal_show_the_gain_that_the_law_has(tmp_path: Pa
     assert found.nats[TWIN] == pytest.approx(math.log(CODES), rel=0.05)
     assert found.nats[UNIGRAM] == pytest.approx(found.nats[TWIN], abs=2.5)  # add-one over 16384 codes, 4800 seen
     assert all(arms[arm].clear for arm in (TWIN, SHIFTED, OTHER, UNIGRAM))
-    assert arms[TWIN_OTHER].none
+    # not `none`: which codes met by chance in the twin's 24 pairs is the same for every held-out song, so an interval
+    # over songs knows nothing of it. Fully learned it would be worth .04 nats
     assert abs(arms[TWIN_OTHER].nats) < 0.02
     assert (found.training_tokens, found.steps) == (24 * TOKENS, 200)
 
