@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from model.config import TrainRun
 from model.data import prefix
-from model.denoising import Conditions, Song
+from model.denoising import Conditions, Song, denoise_many
 from model.network import MaskPredictor
-from model.players import CodePlayer
+from model.whole import at_hand
 from pipeline.audio import apply_gain, encode_bytes, loudness_gain_db
 from pipeline.codec import codec as codecs
-from pipeline.codec.codec import FRAME_RATE
+from pipeline.codec.codec import FRAME_RATE, Codes
 from pipeline.jit import librosa
 from pipeline.records.schema import Sample
 from pipeline.types import Audio
@@ -31,19 +31,36 @@ BANDS, HOP, FFT, RANGE_DB = 96, 1024, 4096, 70.0  # of the pictures, at 48 kHz; 
 
 def audition(network: MaskPredictor, samples: Sequence[Sample], run: TrainRun, folder: Path, step: int) -> Path:
     """Play behind the first voice of `samples` that sings; the audio's path."""
-    with torch.random.fork_rng(devices=[]):  # building a codec's network draws weights that its file replaces
-        player = CodePlayer(network, codecs.build(run.codec))
-    sample = next((sample for sample in samples if sample.info.vocal_active), samples[0])
-    span = span_of(sample)
+    sample = voice_of(samples)
+    return write_heard(sample, play_behind(network, sample, run), run, folder, step)
+
+
+def voice_of(samples: Sequence[Sample]) -> Sample:
+    return next((sample for sample in samples if sample.info.vocal_active), samples[0])
+
+
+def play_behind(network: MaskPredictor, sample: Sample, run: TrainRun) -> Codes:
+    """Accompaniment codes ``[T]`` of the voice's span. Of a network in shards every process plays, and plays alike."""
     training = network.training
     network.eval()
-    song = Song(sample.vocal[0, span], _conditions(sample, next(network.parameters()).device), seed=0)
-    (played,) = player.drawn([song], run.sampler, None)
+    song = Song(sample.vocal[0, span_of(sample)], _conditions(sample, next(network.parameters()).device), seed=0)
+    with at_hand(network):
+        (played,) = denoise_many(network, [song], run.sampler)
     network.train(training)
-    truth, heard = (levelled(player.sound(codes)) for codes in (sample.accompaniment[0, 0, span], played))
+    return played
+
+
+def write_heard(sample: Sample, played: Codes, run: TrainRun, folder: Path, step: int) -> Path:
+    """Voice, truth and what was played, as audio and as a picture."""
+    with torch.random.fork_rng(devices=[]):  # building a codec's network draws weights that its file replaces
+        codec = codecs.build(run.codec)
+    span = span_of(sample)
+    truth, heard, voice = (
+        levelled(codec.decode(codes)) for codes in (sample.accompaniment[0, 0, span], played, sample.vocal[0, span])
+    )
     out, name = folder / FOLDER, f"step-{step:08d}"
     out.mkdir(parents=True, exist_ok=True)
-    for file, audio in (("voice", levelled(player.sound(sample.vocal[0, span]))), ("truth", truth), (name, heard)):
+    for file, audio in (("voice", voice), ("truth", truth), (name, heard)):
         write(out / f"{file}.flac", audio)
     picture(out / f"{name}.png", {"the true accompaniment": truth, f"step {step}": heard})
     return out / f"{name}.flac"

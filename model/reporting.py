@@ -69,22 +69,34 @@ class Reporter:
         draw(self.out)
 
     def _listen(self, network: Network, progress: Progress) -> None:
-        """The main process plays, the others wait for it at their next sum."""
+        """The main process plays, the others wait for it at their next sum; of a network in shards all play."""
         if why := self._deaf(network, progress):
             logger.info("nothing is played: %s", why)
-        elif self.accelerator.is_main_process and isinstance(network, MaskPredictor):
-            from model.audition import audition  # the codec, librosa, matplotlib
+            return
+        if not isinstance(network, MaskPredictor) or not (self.accelerator.is_main_process or self._in_shards):
+            return
+        from model import audition  # the codec, librosa, matplotlib
 
-            logger.info("played: %s", audition(network, self.held_out, self.run, self.out, progress.step))
+        sample = audition.voice_of(self.held_out)
+        played = audition.play_behind(network, sample, self.run)
+        if self.accelerator.is_main_process:
+            logger.info("played: %s", audition.write_heard(sample, played, self.run, self.out, progress.step))
+
+    @property
+    def _in_shards(self) -> bool:
+        return bool(self.accelerator.is_fsdp2)
 
     def _deaf(self, network: Network, progress: Progress) -> str:
         """Why there is nothing to hear; empty where there is."""
         if not self.held_out:
             return "the split val is empty or validate_samples is 0"
-        if self.accelerator.is_fsdp2:
-            return "the network lies in shards"
         if isinstance(network, FlowPredictor):
             return "model.kind flow plays latents, which backline generate does"
+        if self._in_shards and self.run.sampler.entropy_bound > 0:
+            return (
+                "processes that hold shards must take as many steps as one another, which sampler.entropy_bound leaves "
+                "to the logits; set it to 0, or play a checkpoint by backline generate"
+            )
         if weights_sha256(self.run.codec) != progress.codec_sha256:
             return "the codec here is not the one that made the shards"
         return ""

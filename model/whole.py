@@ -1,13 +1,15 @@
-"""Tensors that may lie in shards on several processes (FSDP2), whole for a checkpoint, and back.
+"""Tensors that may lie in shards on several processes (FSDP2), whole for a checkpoint or a while, and back.
 
 Conventions: a *whole* tensor is a plain one on the CPU, so that a checkpoint knows nothing of processes. Functions that
 gather are collective: every process calls them, in the same order.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
@@ -31,6 +33,23 @@ def place(tensor: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor.to(like.device)
+
+
+@contextmanager
+def at_hand(module: nn.Module) -> Iterator[None]:
+    """The module's own weights whole, so that its methods can be called by themselves.
+
+    Parts that are shards of their own (layers) gather theirs whenever they are called: all processes make the same
+    calls while inside.
+    """
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.unshard()
+    try:
+        yield
+    finally:
+        module.reshard()
 
 
 def load_optimizer(optimizer: Any, whole_state: Mapping[str, Any]) -> None:

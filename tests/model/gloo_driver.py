@@ -1,7 +1,7 @@
 """What `test_gloo.py` launches on several processes: short trainings in float64, one folder a case.
 
 Arguments: the dataset, the folder for the runs, and cases as JSON: name -> {"accumulation", "batch_size", "objective",
-"stop" (steps, 0 = to the end)}.
+"stop" (steps, 0 = to the end), "listen" (whether a voice is played to at the end)}.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 
-from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
+from model.config import ModelConfig, SamplerConfig, StageConfig, TrainingConfig, TrainRun
 from model.flow import FlowObjective
 from model.objective import Objective
 from model.stopping import StopRequest
@@ -44,7 +44,9 @@ class StopAfter(StopRequest):
         return 0 < self.steps < self.asked
 
 
-def recipe(accumulation: int, batch_size: int, objective: dict[str, object], weight_mean: float = 0.0) -> TrainRun:
+def recipe(
+    accumulation: int, batch_size: int, objective: dict[str, object], weight_mean: float = 0.0, listen: bool = False
+) -> TrainRun:
     """One short stage, songs shorter than the crop among others."""
     stage = StageConfig(
         name="stage1", split="train-stage1", crop_tokens=32, steps=STEPS, batch_size=batch_size,
@@ -53,10 +55,11 @@ def recipe(accumulation: int, batch_size: int, objective: dict[str, object], wei
     training = TrainingConfig.model_validate(
         {
             "stages": [stage], "objective": objective, "precision": "no", "crop_mode": "slice", "log_with": "",
-            "log_every": 1, "checkpoint_every": 100, "weight_mean": weight_mean,
+            "log_every": 1, "checkpoint_every": 100, "weight_mean": weight_mean, "listen_every": STEPS * listen,
         }
     )  # fmt: skip
-    return TrainRun(model=MODEL, training=training)
+    sampler = SamplerConfig(steps=4, guidance_text=2.0)
+    return TrainRun(model=MODEL, training=training, sampler=sampler)
 
 
 def forget_devices() -> None:

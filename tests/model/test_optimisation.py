@@ -60,7 +60,7 @@ def test_recomputed_layers_give_the_same_gradient_under_dropout() -> None:
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def with_compiler(test: Callable[[], None]) -> Callable[[], None]:
+def with_compiler(test: Callable[..., None]) -> Callable[..., None]:
     """Slow, for a C++ compiler; torch's warns about itself."""
     missing = shutil.which("c++") is None and os.environ.get("CI") != "true"
     test = pytest.mark.skipif(missing, reason="torch.compile needs a C++ compiler")(test)
