@@ -100,7 +100,7 @@ def catalogue(context: Context, library: str, split: bool, limit: int = 0) -> Ba
         def show(done: int, total: int) -> None:
             bar.update(done - bar.n)
 
-        catalog.add(sources, context.recipe.library.batch_size, show, context.recipe.build.failure_limit)
+        catalog.add(sources, context.recipe.library.batch_size, show)
     batches = catalog.batches()
     if split:
         check_splits(context.root, context.recipe.splits, catalog.rows())

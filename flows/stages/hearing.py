@@ -7,8 +7,7 @@ looks at a file's stamp (``pipeline.records.content``), 5 us each, tell that it 
 from pipeline.audio import DecodeLimits, decode
 from pipeline.errors import BadInput, PipelineError
 from pipeline.records.catalog import CatalogRow
-from pipeline.records.content import Content, read_content, stamp, still_holds
-from pipeline.records.visits import song_stamp
+from pipeline.records.content import read_content, stamp, still_holds
 from pipeline.types import Audio
 
 MISSING = "missing"  # reason of `pipeline.audio.decode`
@@ -37,39 +36,27 @@ def hear(track: CatalogRow, limits: DecodeLimits) -> Audio:
     """
     for uri, known in zip(track.uris, track.stamps or ("",) * len(track.uris), strict=True):
         seen = stamp(uri)
-        if not still_holds(uri, song_stamp(known), seen, track.sha256):
+        if not still_holds(uri, known, seen, track.sha256):
             continue
-        if (audio := _heard(uri, seen, limits)) is not None:
+        try:
+            audio = decode(uri, limits)
+        except BadInput as error:
+            if stamp(uri) == seen and error.reason != MISSING:
+                raise
+            continue
+        if stamp(uri) == seen:
             return audio
-    raise _lost(track.uri, track.sha256, read_content(track.uri))
+    raise _lost(track)
 
 
-def hear_stem(uri: str, sha256: str, limits: DecodeLimits) -> Audio:
-    """A true stem decoded, its bytes those of the hash (empty: any). Errors as in `hear`."""
-    seen, now = stamp(uri), read_content(uri)
-    if now.sha256 and sha256 in ("", now.sha256) and (audio := _heard(uri, seen, limits)) is not None:
-        return audio
-    raise _lost(uri, sha256 or now.sha256, read_content(uri))
-
-
-def _heard(uri: str, seen: str, limits: DecodeLimits) -> Audio | None:
-    """What a file holds; None where it is gone, or another one than when its stamp was seen."""
-    try:
-        audio = decode(uri, limits)
-    except BadInput as error:
-        if stamp(uri) == seen and error.reason != MISSING:
-            raise
-        return None
-    return audio if stamp(uri) == seen else None
-
-
-def _lost(uri: str, sha256: str, now: Content) -> PipelineError:
+def _lost(track: CatalogRow) -> PipelineError:
+    now = read_content(track.uri)
     if not now.sha256 and now.error != "empty":
         return FileMissingError(
             f"{now.message} (its bytes were catalogued; is its disk mounted?). It is tried again by the next build"
         )
     return FileChangedError(
-        f"{uri} changed after it was catalogued (sha256 {sha256[:16]}, now {now.sha256[:16] or now.message}); run the "
-        "build again: it takes what the file holds now as a song of its own, or this song again where its bytes are "
-        "back"
+        f"{track.uri} changed after it was catalogued (sha256 {track.sha256[:16]}, now "
+        f"{now.sha256[:16] or now.message}); run the build again: it takes what the file holds now as a song of its "
+        "own, or this song again where its bytes are back"
     )

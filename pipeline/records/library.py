@@ -74,10 +74,7 @@ def scan_library(library: str) -> list[Source]:
         raise BadInput(f"library {library!r} is no folder, file or glob; check the path", "library_missing")
     if not sources:
         known = " ".join(sorted(AUDIO_SUFFIXES))
-        raise BadInput(
-            f"library {library!r} names no song (is its disk mounted?); audio files end in one of {known}",
-            "library_empty",
-        )
+        raise BadInput(f"library {library!r} names no song; audio files end in one of {known}", "library_empty")
     return sources
 
 

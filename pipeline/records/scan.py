@@ -14,12 +14,10 @@ import pyarrow.compute as pc
 
 from pipeline.records import files, parquet
 from pipeline.records.catalog import PART_SCHEMA as CATALOG_SCHEMA
-from pipeline.records.catalog import Catalog
 from pipeline.records.files import Place
 from pipeline.records.ledger import SCHEMA, Ledger, Part
 from pipeline.records.tombstones import FORGOTTEN
 
-_UNREAD = pa.array(("missing", "unreadable", "empty"), pa.string())  # errors that a row without bytes may have
 _CATALOG_PART = re.compile(r"part-\d{5,}\.parquet")
 
 
@@ -59,24 +57,13 @@ class Scan:
 
 
 def scan_catalog(root: Place, columns: Sequence[str]) -> Any:
-    """Chosen columns of every track, as it was first catalogued, in the order of the batches.
+    """Chosen columns of every track, as it was first catalogued, in the order of the batches; forgotten ones left out.
 
-    Forgotten ones are left out, and rows of places that were read since. ``track_id``, ``error`` and ``batch`` are
-    always there.
+    ``track_id`` and ``error`` are always there, and ``batch``.
     """
     directory, names = root / "catalog", tuple(dict.fromkeys(("track_id", "error", *columns)))
     found = ((entry.name, entry.version) for entry in files.entries(directory, "part-"))
-    table = _catalogued(directory, names, tuple(part for part in found if _CATALOG_PART.fullmatch(part[0])))
-    if not pc.any(pc.is_in(table["error"], value_set=_UNREAD)).as_py():
-        return table
-    gone = pa.array(sorted(_catalog(root).stand_ins()), pa.string())
-    return table.filter(pc.invert(pc.is_in(table["track_id"], value_set=gone)))
-
-
-@lru_cache(maxsize=2)
-def _catalog(root: Place) -> Catalog:
-    """Kept, so that each look reads only the files that came since the last."""
-    return Catalog(root)
+    return _catalogued(directory, names, tuple(part for part in found if _CATALOG_PART.fullmatch(part[0])))
 
 
 @lru_cache(maxsize=2)

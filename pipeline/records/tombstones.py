@@ -15,7 +15,7 @@ def without(rows: list[Row], track_id: str, reason: str, others: set[str]) -> li
         elif "uris" in row:
             places = {u: s for u, s in zip(row["uris"], row["stamps"], strict=True) if u in others}
             blank = {name: 0 if isinstance(value, int | float) else "" for name, value in row.items()}
-            told = {"track_id": track_id, "sha256": row["sha256"], "error": FORGOTTEN, "message": reason}
+            told = {"track_id": track_id, "error": FORGOTTEN, "message": reason}
             kept.append(blank | told | {"uris": list(places), "stamps": list(places.values())})
         elif row["uri"] in others:
             kept.append(row)

@@ -166,22 +166,6 @@ def test_later_builds_leave_a_forgotten_song_out_wherever_it_lies(root, library,
     assert catalog_of(root).find("copy.wav") == []
 
 
-def test_a_forgotten_song_with_true_stems_does_not_come_back_without_them_or_with_others(tmp_path):
-    root, library = tmp_path / "root", tmp_path / "library"
-    library.mkdir()
-    song, vocal, band, copy = (library / name for name in ("a.wav", "v.wav", "b.wav", "copy.wav"))
-    for path, data in ((song, b"song"), (vocal, b"voice"), (band, b"band"), (copy, b"song")):
-        path.write_bytes(data)
-    whole = Source(str(song), vocal=str(vocal), accompaniment=str(band))
-    catalog_of(root).add([whole])
-    (track,) = tracks(root)
-    assert forget(root, str(song), "contract ended").track_id == track
-    assert forget(root, str(copy), "again").track_id == track
-    vocal.write_bytes(b"another voice")
-    assert catalog_of(root).add([whole, Source(str(copy))]) == []
-    assert tracks(root) == []
-
-
 def test_a_place_that_held_another_song_is_not_given_back_to_it(tmp_path):
     place, other = tmp_path / "a.wav", tmp_path / "b.wav"
     root = tmp_path / "root"
