@@ -49,6 +49,18 @@ def hear(track: CatalogRow, limits: DecodeLimits) -> Audio:
     raise _lost(track)
 
 
+def hear_stem(uri: str, limits: DecodeLimits) -> Audio:
+    """A true stem decoded; `FileMissingError` where it is not there, else `BadInput` as in `decode`."""
+    try:
+        return decode(uri, limits)
+    except BadInput as error:
+        if error.reason != MISSING:
+            raise
+        raise FileMissingError(
+            f"{error} (a true stem; is its disk mounted?). It is tried again by the next build"
+        ) from error
+
+
 def _lost(track: CatalogRow) -> PipelineError:
     now = read_content(track.uri)
     if not now.sha256 and now.error != "empty":

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Self
 
 from flows.stages.context import Context, Made, Rows, Source, value_of
+from flows.stages.hearing import hear_stem
 from pipeline.annotation.stage import Annotation
-from pipeline.audio import as_stereo, decode, resample
+from pipeline.audio import as_stereo, resample
 from pipeline.augmentation import Augmented, augment, plan
 from pipeline.codec.codec import SAMPLE_RATE
 from pipeline.detection.stage import Detection
@@ -71,7 +72,7 @@ class SeparationWorker:
     def true_stems(self, track: CatalogRow) -> Stems:
         limits = self.context.recipe.library.decode
         with phase("decode"):
-            read = [decode(uri, limits) for uri in (track.vocal_uri, track.accompaniment_uri)]
+            read = [hear_stem(uri, limits) for uri in (track.vocal_uri, track.accompaniment_uri)]
         vocal, accompaniment = (as_stereo(resample(audio, SAMPLE_RATE)) for audio in read)
         if vocal.length != accompaniment.length:
             raise BadInput(

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.stages.hearing import FileChangedError, FileMissingError, hear
+from flows.stages.hearing import FileChangedError, FileMissingError, hear, hear_stem
 from pipeline.audio import DecodeLimits, write
+from pipeline.errors import BadInput
 from pipeline.records.catalog import Catalog, CatalogRow
 from pipeline.records.library import Source
 from pipeline.types import Audio
@@ -82,6 +83,17 @@ def test_song_that_can_not_be_read_now_is_a_failure(tmp_path: Path) -> None:
     Path(track.uri).mkdir()  # as root, no permission keeps a file from being read
     with pytest.raises(FileMissingError, match=r"a\.wav can't be read"):
         hear(track, LIMITS)
+
+
+def test_missing_stem_is_a_failure_and_a_broken_one_a_verdict(tmp_path: Path) -> None:
+    path = song(tmp_path / "vocal.wav", 1)
+    assert hear_stem(str(path), LIMITS).length == 3200
+    Path(path).unlink()
+    with pytest.raises(FileMissingError, match=r"vocal\.wav: no such file.*true stem"):
+        hear_stem(str(path), LIMITS)
+    Path(path).write_bytes(b"no sound")
+    with pytest.raises(BadInput):
+        hear_stem(str(path), LIMITS)
 
 
 def test_song_that_changes_under_its_reader_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
