@@ -108,7 +108,7 @@ def verify(name: str) -> str:
 def _bring(wanted: Asset, folder: Path, terms: Terms, progress: Progress) -> None:
     """Every file that is not there as it was first pulled."""
     pinned, arrived = read_receipt(wanted), []
-    _require_room(wanted, folder)
+    _require_room(wanted, folder, terms)
     for file in wanted.files:
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -120,11 +120,9 @@ def _bring(wanted: Asset, folder: Path, terms: Terms, progress: Progress) -> Non
 
 def _fetch(wanted: Asset, file: File, target: Path, terms: Terms, progress: Progress) -> _Arrived:
     """The file's bytes into its ``.part``, from the mirror where it has them, else from the origin."""
-    if terms.mirror and "://" not in terms.mirror:
-        source = Path(terms.mirror).expanduser() / wanted.name / file.path
-        if source.is_file():
-            return _copy(source, part_of(target), progress)
-    elif terms.mirror:
+    if source := _in_mirror_folder(wanted, file, terms):
+        return _copy(source, part_of(target), progress)
+    if "://" in terms.mirror:
         url = f"{terms.mirror.rstrip('/')}/{wanted.name}/{file.path}"
         download(url, target, {}, terms.patience, progress)
         return _Arrived(part_of(target))
@@ -135,6 +133,14 @@ def _fetch(wanted: Asset, file: File, target: Path, terms: Terms, progress: Prog
     assert isinstance(wanted.origin, Web)
     download(file.url or f"{wanted.origin.base}/{file.path}", target, {}, terms.patience, progress)
     return _Arrived(part_of(target))
+
+
+def _in_mirror_folder(wanted: Asset, file: File, terms: Terms) -> Path | None:
+    """Where the mirror is a folder that has the file."""
+    if not terms.mirror or "://" in terms.mirror:
+        return None
+    source = Path(terms.mirror).expanduser() / wanted.name / file.path
+    return source if source.is_file() else None
 
 
 def _from_hub(origin: Hub, file: File, target: Path, terms: Terms, progress: Progress) -> _Arrived:
@@ -181,9 +187,14 @@ def _commit(wanted: Asset, folder: Path, terms: Terms, arrived: list[_Arrived]) 
     land(part_of(folder / RECEIPT), folder / RECEIPT)
 
 
-def _require_room(wanted: Asset, folder: Path) -> None:
-    """Twice the size of what will be converted."""
-    need = sum(file.size * (2 if file.format == "pickle" else 1) for file in wanted.files)
+def _require_room(wanted: Asset, folder: Path, terms: Terms) -> None:
+    """Twice the size of what will be converted; what lies in a mirror's folder is as large as it is there."""
+
+    def size(file: File) -> int:
+        source = _in_mirror_folder(wanted, file, terms)
+        return source.stat().st_size if source else file.size
+
+    need = sum(size(file) * (2 if file.format == "pickle" else 1) for file in wanted.files)
     free = shutil.disk_usage(folder).free
     if need > free:
         raise BackendUnavailable(

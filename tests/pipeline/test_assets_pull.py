@@ -248,6 +248,18 @@ def test_a_disk_without_room(server: Served, monkeypatch: pytest.MonkeyPatch) ->
     assert server.asked == []
 
 
+def test_room_is_asked_for_what_lies_in_the_mirror(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy(monkeypatch, server, size=10**15)
+    smaller = tmp_path / "mirror" / "toy" / "sub" / "w.safetensors"
+    smaller.parent.mkdir(parents=True)
+    smaller.write_bytes(WEIGHTS)
+    with pytest.raises(BackendUnavailable, match=r"needs 1000000\.0 GB"):
+        get()
+    assert get(mirror=str(tmp_path / "mirror"), check=False)
+
+
 def test_a_folder_that_can_not_be_written(server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path / "file"))
