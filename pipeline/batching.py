@@ -6,9 +6,10 @@ it into the ledger's row of the song.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import islice
 from typing import TypeVar
 
 from pipeline.errors import BackendUnavailable
@@ -41,9 +42,11 @@ def remark(text: str) -> None:
 
 
 def in_batches(
-    pieces: Sequence[T], size: int, work: Callable[[Sequence[T]], Sequence[R]], name: str, filled: bool = False
+    pieces: Iterable[T], size: int, work: Callable[[Sequence[T]], Sequence[R]], name: str, filled: bool = False
 ) -> list[R]:
     """`work` on up to `size` pieces at a time; its answers in the order of the pieces.
+
+    Pieces are asked for as batches need them: those of several songs need not be in memory at once.
 
     `filled`: the last batch is made whole with its last piece again and again. Then every batch has one shape, and a
     piece has the same answer, bit for bit, whichever pieces come with it: for batches of several songs.
@@ -53,13 +56,14 @@ def in_batches(
     """
     if size < 1:
         raise ValueError(f"batch size {size}; give at least 1")
-    done: list[R] = []
-    while len(done) < len(pieces):
-        batch = pieces[len(done) : len(done) + size]
+    coming, held, done = iter(pieces), list[T](), list[R]()
+    while held := [*held, *islice(coming, max(0, size - len(held)))]:
+        batch = held[:size]
         asked = [*batch, *[batch[-1]] * (size - len(batch))] if filled else batch
         answers = _tried(asked, work)
         if answers is not None:
             done += _whole(answers, len(asked), name)[: len(batch)]
+            held = held[len(batch) :]
         elif len(asked) == 1:
             raise BackendUnavailable(f"{name}: a GPU's memory does not hold one piece; give its workers more of a GPU")
         else:

@@ -1,6 +1,6 @@
 """Batches shrink when memory runs out, the answers stay in order, and the record says what happened."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -82,6 +82,29 @@ def test_filled_batches_have_one_shape_and_give_an_answer_to_each_piece_alone() 
     assert made == ["MuQ: batch 8 -> 4, out of GPU memory"]
     with pytest.raises(BackendUnavailable, match="does not hold one piece"):
         in_batches([7], 8, _never, "MuQ", filled=True)
+
+
+def test_pieces_are_made_as_batches_need_them() -> None:
+    made: list[int] = []
+    tried: list[tuple[int, ...]] = []
+
+    def coming() -> Iterator[int]:
+        for number in range(7):
+            made.append(number)
+            yield number
+
+    def work(batch: Sequence[int]) -> list[int]:
+        assert made == list(range(made[-1] + 1))
+        assert made[-1] == max(batch) or len(tried) == 1, (
+            "none is made before its batch; two wait after the first failed"
+        )
+        tried.append(tuple(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return [n * n for n in batch]
+
+    assert in_batches(coming(), 4, work, "MuQ") == [n * n for n in range(7)]
+    assert tried == [(0, 1, 2, 3), (0, 1), (2, 3), (4, 5), (6,)]
 
 
 def _never(batch: Sequence[int]) -> list[int]:
