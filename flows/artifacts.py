@@ -22,6 +22,7 @@ from flows.progress import StageProgress, progress_of, reasons, to_go
 from flows.report import funnel_stage
 from flows.stages.context import Context
 from flows.survey import Survey
+from flows.tally import MESSAGE
 from model.evaluation.plots import funnel_chart, phases_chart, standalone
 from model.evaluation.units import rate, size
 from pipeline.errors import PipelineError
@@ -47,7 +48,7 @@ def progress_shown(context: Context) -> Iterator[None]:
 
 def show_progress_of(context: Context) -> None:
     """The funnel and the pace of a build as tables and pictures, and how much of it is done."""
-    progress = progress_of(Survey(context).look())
+    progress = progress_of(Survey(context, more=MESSAGE).look())
     stages = [funnel_stage(stage.done) for stage in progress.stages]
     told = f"{progress.songs} songs, {progress.audio_seconds / 3600:.1f} hours of audio; {to_go(progress)}"
     with _shown():
@@ -66,7 +67,10 @@ def show_card(text: str) -> None:
 
 
 FUNNEL = "Songs at every stage of the build; counted from what is committed, so a resumed build shows all of it"
-PACE = "What every stage took: seconds a song on one worker, songs and hours of audio that all workers got through"
+PACE = (
+    "What every stage took: seconds a song on one worker, songs and hours of audio that all workers got through, and "
+    "songs whose batch a GPU's memory did not hold (build.resources.STAGE.gpus gives a stage's workers more of one)"
+)
 
 
 def funnel_line(stage: StageProgress) -> Cells:
@@ -92,6 +96,7 @@ def pace_line(stage: StageProgress) -> Cells:
         "audio hours an hour": rate(done.audio_per_second),
         **spent,
         "peak memory": size(done.peak_bytes),
+        "songs in smaller batches": done.shrunk,
     }
 
 

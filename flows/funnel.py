@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from flows.progress import statistics_of
 from flows.stages.context import Context
 from flows.survey import Survey
-from flows.tally import BACKEND, StageStatistics, merged
+from flows.tally import BACKEND, MESSAGE, StageStatistics, merged
 
 
 def funnel(context: Context) -> list[StageStatistics]:
     """What each stage did over the whole build, in the order of the build."""
-    found = statistics_of(Survey(context, more=BACKEND).look())
+    found = statistics_of(Survey(context, more=(*BACKEND, *MESSAGE)).look())
     return [merged(stage, context.keys[stage], batches.values()) for stage, batches in found.items()]
 
 

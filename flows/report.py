@@ -84,6 +84,7 @@ def funnel_stage(count: StageStatistics) -> FunnelStage:
         songs_per_second=count.songs_per_second,
         audio_per_second=count.audio_per_second,
         peak_bytes=count.peak_bytes,
+        shrunk=count.shrunk,
     )
 
 

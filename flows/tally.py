@@ -16,9 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipeline.batching import OUT_OF_MEMORY
+
 GAP = 10.0  # s; two songs of a batch with less between them belong to one run, the engine's hand-over included. Ours
 COLUMNS = ("track_id", "status", "reason", "seconds", "phases", "peak_bytes", "begun")  # of the ledger
 BACKEND = ("backend", "weights_sha256", "licence")
+MESSAGE = ("message",)
 _SEPARATOR = "\x1f"  # between the words of a label; none of them holds it
 Interval = tuple[float, float]
 Counts = Mapping[str, int]  # reason -> songs
@@ -42,6 +45,7 @@ class StageStatistics:
     timed: int = 0  # songs of which it is known when they were worked on
     timed_audio: float = 0.0  # s of audio in them
     backends: Mapping[tuple[str, str, str], int] = field(default_factory=dict)  # (backend, weights, licence) -> songs
+    shrunk: int = 0  # songs of which a batch had to shrink, as a GPU's memory did not hold it
 
     @property
     def seen(self) -> int:
@@ -71,8 +75,8 @@ class StageStatistics:
 def by_batch(stage: str, key: str, table: Any, audio: NDArray[np.float64]) -> dict[int, StageStatistics]:
     """Batch -> what the stage did there.
 
-    `table` is a `pyarrow.Table` with one row per track: ``batch``, `COLUMNS` and, if they are there, `BACKEND`; `audio`
-    ``[rows]`` is the length of each track in s.
+    `table` is a `pyarrow.Table` with one row per track: ``batch``, `COLUMNS` and, if they are there, `BACKEND` and
+    `MESSAGE`; `audio` ``[rows]`` is the length of each track in s.
     """
     if table.num_rows == 0:
         return {}
@@ -86,6 +90,7 @@ def by_batch(stage: str, key: str, table: Any, audio: NDArray[np.float64]) -> di
     seconds, heard, peak = sums.add(_floats(table["seconds"])), sums.add(audio), sums.most(_floats(table["peak_bytes"]))
     runs = [union(begun[rows], ends[rows], GAP) for rows in sums.rows(timed)]
     songs, known = sums.add(timed.astype(np.float64)), sums.add(np.where(timed, audio, 0.0))
+    shrunk = sums.add(_shrunk(table))
     return {
         int(number): StageStatistics(
             stage=stage,
@@ -102,6 +107,7 @@ def by_batch(stage: str, key: str, table: Any, audio: NDArray[np.float64]) -> di
             timed=int(songs[at]),
             timed_audio=float(known[at]),
             backends={names: songs for names, songs in backends[at].items() if names[0]},  # type: ignore[misc]
+            shrunk=int(shrunk[at]),
         )
         for at, number in enumerate(batches)
     }
@@ -126,6 +132,7 @@ def merged(stage: str, key: str, parts: Iterable[StageStatistics]) -> StageStati
         timed=sum(part.timed for part in told),
         timed_audio=sum(part.timed_audio for part in told),
         backends=_total(part.backends for part in told),
+        shrunk=sum(part.shrunk for part in told),
     )
 
 
@@ -179,6 +186,14 @@ def _floats(column: Any) -> NDArray[np.float64]:
     """Nulls of older parts are 0."""
     values: NDArray[np.float64] = pc.fill_null(column.cast(pa.float64()), 0.0).to_numpy()
     return values
+
+
+def _shrunk(table: Any) -> NDArray[np.float64]:
+    """``[rows]``: 1 where the message tells of a batch that had to shrink; 0 everywhere where none was read."""
+    if "message" not in table.column_names:
+        return np.zeros(table.num_rows)
+    told = pc.match_substring(pc.fill_null(table["message"], ""), OUT_OF_MEMORY)
+    return _floats(told)
 
 
 def _phases(column: Any) -> dict[str, NDArray[np.float64]]:

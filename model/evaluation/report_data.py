@@ -37,6 +37,7 @@ class FunnelStage:
     songs_per_second: float = nan  # of wall time, all workers together; NaN where it was not measured
     audio_per_second: float = nan  # s of audio a second, which is hours an hour
     peak_bytes: int = 0  # of the worker process that needed most; 0 where it was not measured
+    shrunk: int = 0  # songs of which a batch had to shrink, as a GPU's memory did not hold it
 
     @property
     def dropped(self) -> tuple[int, int, int]:

@@ -171,6 +171,7 @@ def test_prefect_shows_where_a_build_stands_also_when_it_fails(prefect: None, be
     assert next(row for row in table if row["stage"] == "quality")["quarantined"] == "why 1"
     pace = json.loads(str(shown["pace"]))
     assert next(row for row in pace if row["stage"] == "detection")["work, s a song"] == 0.5
+    assert [row["songs in smaller batches"] for row in pace] == [0] * len(pace)
     assert float(str(shown["build-progress"])) == pytest.approx(100 * progress_of(Survey(begun).look()).share)
     assert str(shown["pace-chart"]).startswith("data:image/svg+xml;base64,")
 

@@ -1,16 +1,19 @@
 """Statistics of a build: closed forms, and nothing that depends on how rows came to lie in parts."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.tally import BACKEND, COLUMNS, GAP, StageStatistics, by_batch, merged, union
+from flows.tally import BACKEND, COLUMNS, GAP, MESSAGE, StageStatistics, by_batch, merged, union
+from pipeline.batching import in_batches, remarks
 from pipeline.records.ledger import SCHEMA, Row, Status
 
 KEY = "0a1b2c3d"
@@ -19,7 +22,7 @@ LENGTH = 240.0  # s of every song here
 
 def table(rows: list[tuple[int, Row]]) -> pa.Table:
     """What a scan gives, from (batch, row)."""
-    names = (*COLUMNS, *BACKEND)
+    names = (*COLUMNS, *BACKEND, *MESSAGE)
     columns = {name: [getattr(row, name) for _, row in rows] for name in names}
     columns["phases"] = [list(row.phases.items()) for _, row in rows]
     schema = pa.schema([*(SCHEMA.field(name) for name in names), ("batch", pa.int32())])
@@ -86,6 +89,23 @@ def test_rows_that_do_not_say_when_they_were_made_count_and_leave_the_rates_alon
 def test_backends_are_counted_where_a_row_names_one() -> None:
     rows = [(0, song(n, 1.0, backend="toy" if n else "", licence="CC0-1.0")) for n in range(3)]
     assert statistics(rows)[0].backends == {("toy", "", "CC0-1.0"): 2}
+
+
+def test_songs_whose_batch_had_to_shrink_are_counted_beside_other_messages() -> None:
+    with remarks() as made:
+        in_batches([1, 2, 3], 3, _holding_one, "MuQ")
+    told = {0: "\n".join(made), 1: "torn at 3 s\n" + made[0], 2: "", 3: "CUDA error: an illegal instruction"}
+    rows = [(number % 2, song(number, 1.0, message=message)) for number, message in told.items()]
+    found = statistics(rows)
+    assert [found[0].shrunk, found[1].shrunk, merged("quality", KEY, found.values()).shrunk] == [1, 1, 2]
+    unread = table(rows).drop_columns(["message"])
+    assert by_batch("quality", KEY, unread, np.full(4, LENGTH))[0].shrunk == 0
+
+
+def _holding_one(pieces: Sequence[int]) -> Sequence[int]:
+    if len(pieces) > 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return pieces
 
 
 intervals = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=20)

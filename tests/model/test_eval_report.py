@@ -224,6 +224,18 @@ def test_what_stages_took_is_shown_where_it_was_measured(data: ReportData, folde
     assert "MemoryError (2)" in text
 
 
+def test_songs_whose_batch_had_to_shrink_are_told_with_the_remedy(data: ReportData, folder: Path, text: str) -> None:
+    assert "memory did not hold" not in text
+    stages = (
+        FunnelStage("tokenization", 9, 9, shrunk=7),
+        FunnelStage("separation", 9, 9),
+        FunnelStage("x", 9, 9, shrunk=1),
+    )
+    page = " ".join(render(replace(data, funnel=stages), folder).split())
+    assert "memory did not hold the batches of some songs" in page
+    assert "with the same answers: tokenization (7), x (1). The setting build.resources.STAGE.gpus" in page
+
+
 def test_a_chart_by_itself_brings_its_colours(data: ReportData) -> None:
     chart = standalone(funnel_chart(data.funnel))
     used = set(re.findall(r"var\((--\w+)\)", chart))
