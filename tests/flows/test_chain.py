@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 from flows.build_dataset import BuildParameters, BuildResult, build_dataset
 from flows.cli.main import commands
 from flows.funnel import funnel
+from flows.provenance import PROVENANCE, from_json
 from flows.recipe import load_recipe
 from flows.shards import tracks
 from flows.work import open_build
+from model.shards import manifest_sha256
 from pipeline.records.catalog import Catalog
 from pipeline.records.ledger import Ledger
 from pipeline.records.sharding import EmptySplitError, read_manifest
@@ -149,6 +151,7 @@ def test_chain_trains_generates_and_evaluates(built: BuildResult, library: Path,
     run, out = tmp_path / "run", tmp_path / "report"
     dataset = str(built.dataset.directory)
     train_model(TrainParameters(recipe=str(recipe), dataset=dataset, out=str(run)))
+    check_card(run, built.dataset.directory)
     logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     held_out = [line["val_nll"] for line in logged if "val_nll" in line]
     assert held_out[-1] < np.log(16_384) - 0.05  # nats a token; what knowing nothing costs
@@ -168,6 +171,21 @@ def test_chain_trains_generates_and_evaluates(built: BuildResult, library: Path,
     assert "song" in page
     assert {score["name"] for score in results["scores"]} >= {"onset_f1", "chroma_framewise", "nll"}
     assert len(list((out / "generated").glob("*.flac"))) == 1
+
+
+def check_card(run: Path, dataset: Path) -> None:
+    """The weights go with a card that says what they learnt from and by whose weights, under which terms."""
+    text = (run / "final" / "README.md").read_text(encoding="utf-8")
+    assert (run / "final" / "model.safetensors").is_file()
+    assert text == (run / "README.md").read_text(encoding="utf-8")
+    assert f"dataset `demo` (manifest {manifest_sha256(dataset)[:16]})" in text
+    known = from_json((dataset / PROVENANCE).read_text(encoding="utf-8"))
+    assert {maker.stage for maker in known.makers} >= {"separation", "tokenization", "conditioning"}
+    for maker in known.makers:
+        line = f"| {maker.stage} | {maker.backend} | {maker.weights_sha256 or 'none'} | {maker.licence or 'none'} |"
+        assert line in text
+    for licence, songs in known.licences.items():
+        assert f"| {licence or 'not stated'} | {songs} |" in text
 
 
 def test_manifest_names_the_stages_that_made_it(built: BuildResult, parameters: BuildParameters) -> None:
