@@ -14,10 +14,10 @@ from pipeline.errors import BackendUnavailable
 
 T = TypeVar("T")
 SHOWN = 5  # keys of each kind in a message; ours
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_network(factory: Any, weights: Held, precision: Literal["float32", "bfloat16"], device: str) -> Any:
+def load_network(factory: Any, weights: Held, precision: Literal["float32", "bfloat16", "float16"], device: str) -> Any:
     """The network, ready for inference; `BackendUnavailable` names the keys that do not fit."""
 
     def load() -> Any:

@@ -20,9 +20,11 @@ from pipeline.codec.mucodec.flow import solve
 from pipeline.codec.mucodec.quantiser import Quantiser
 from pipeline.conditioning.clamp3.network import Clamp3, audio_config, text_config
 from pipeline.encoders.muq.network import SAMPLES_PER_STATE, MuQ, MuQShape
+from pipeline.encoders.musicfm import MusicFM
 from pipeline.quality.songeval.network import LAYER, SongEval
 from pipeline.separation.bsrnn.network import BandSplitRNN
 from pipeline.separation.bsrnn.network import Shape as BandShape
+from pipeline.structure.songformer.backend import LAYER as HEARD
 from pipeline.structure.songformer.network import Shape, SongFormer
 from pipeline.structure.songformer.segments import DATA_SET, OUTPUTS
 
@@ -105,6 +107,19 @@ def test_songformer_names_a_few_frames_otherwise() -> None:
     logger.info("SongFormer, bfloat16: boundaries %.1f dB, %.3f of frames of the same label", apart, equal)
     assert apart < -25
     assert 0.85 < equal < 1
+
+
+def test_musicfms_states_need_float32() -> None:
+    """To the layer that SongFormer takes: told against how far they change over 10 s, which is what it goes by."""
+    network = cast(MuQ, randomised(MuQ(MuQShape(width=64, layers=HEARD, heads=1, inner=256, channels=16))))
+    musicfm, sound = MusicFM(network, 6.0, 18.0), torch.from_numpy(noise(250 * SAMPLES_PER_STATE).samples)
+    with torch.inference_mode():
+        true = musicfm(sound, HEARD)[HEARD]
+    heard, mean = lowered("bfloat16", lambda: musicfm(sound, HEARD)[HEARD]), true.mean(1)
+    whole, moved = decibels(heard, true), decibels(heard - mean, true - mean)
+    logger.info("MusicFM, bfloat16: states %.1f dB, %.1f dB of how far they change", whole, moved)
+    assert whole < -30
+    assert -20 < moved < -5
 
 
 def test_clamp3s_vectors_keep_their_direction() -> None:

@@ -80,7 +80,8 @@ def qwen3_asr(folder: Path) -> None:
     tokenizer.add_tokens(list(ASR), special_tokens=True)
     ids = dict(zip(ASR, tokenizer.convert_tokens_to_ids(list(ASR)), strict=True))
     config = Qwen3ASRConfig(
-        audio_config={**EARS, "output_dim": 16, "downsample_hidden_size": 8}, audio_token_id=ids[ASR[3]],
+        audio_config={**EARS, "output_dim": DECODER["hidden_size"], "downsample_hidden_size": 8},
+        audio_token_id=ids[ASR[3]],
         text_config={**DECODER, "head_dim": 8, "model_type": "qwen3", "vocab_size": len(tokenizer)},
         pad_token_id=ids[ASR[0]], eos_token_id=[ids[ASR[0]], ids[ASR[2]]],
     )  # fmt: skip
