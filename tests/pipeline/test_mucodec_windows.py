@@ -7,6 +7,7 @@ import torch
 from pipeline.codec.codec import token_count
 from pipeline.codec.mucodec.windows import (
     CODE_HOP,
+    FADE,
     TAKEN,
     WINDOW,
     Windows,
@@ -105,6 +106,24 @@ def test_fades_add_up_to_one() -> None:
     assert torch.equal(whole[:, :12], torch.ones(2, 12))
     torch.testing.assert_close(whole[0, 12:16], torch.tensor([1.0, 2.0, 3.0, 4.0]))
     assert parts[0].tolist() == torch.ones(2, 10).tolist()
+
+
+@pytest.mark.parametrize(("codes", "windows"), [(1025, 2), (1501, 2), (1800, 3)])
+def test_sound_of_several_windows_sample_by_sample(codes: int, windows: int) -> None:
+    """40.97 s, 60 s and 72 s: a sample is what its windows say of its place, the later one's share growing in
+    equal steps from none at its first sample to all 10.24 s on; no third window has a say.
+    """
+    assert decoding_count(codes) == windows
+    waves = np.random.default_rng(codes).standard_normal((windows, WINDOW))
+    sound = crossed([torch.from_numpy(wave)[None] for wave in waves], FADE)[0, : codes * 1920].numpy()
+    assert len(sound) == codes * 1920
+    hop, fade = 768 * 1920, 256 * 1920
+    places = np.arange(codes * 1920)
+    later = np.minimum(places // hop, windows - 1)  # the last window that has begun
+    within = places - later * hop
+    share = np.where(later > 0, np.minimum(within / (fade - 1), 1.0), 1.0)
+    earlier = np.where(share < 1, waves[later - 1, np.minimum(within + hop, WINDOW - 1)], 0.0)
+    np.testing.assert_allclose(sound, share * waves[later, within] + (1 - share) * earlier, rtol=0, atol=1e-12)
 
 
 def test_only_loud_audio_is_brought_down() -> None:
