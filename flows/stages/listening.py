@@ -18,9 +18,11 @@ from pipeline.detection.stage import Detection
 from pipeline.detection.stage import build as build_detector
 from pipeline.fingerprint import fingerprint
 from pipeline.quality.stage import build as build_rater
+from pipeline.quality.stage import rate
 from pipeline.records.catalog import CatalogRow
+from pipeline.structure.stage import analyse
 from pipeline.structure.stage import build as build_structure
-from pipeline.types import Audio
+from pipeline.types import Audio, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,13 @@ class QualityWorker:
         self.rater = build_rater(context.recipe.quality)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
-        return Made(self.rater(self.context.audio(track)), Source.of(self.rater))
+        return self.together([self.prepare(track, rows)])[0]
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> Audio:
+        return self.context.audio(track)
+
+    def together(self, prepared: Sequence[Audio]) -> list[Made]:
+        return [Made(rated, Source.of(self.rater)) for rated in rate(self.rater, prepared)]
 
 
 class StructureWorker:
@@ -76,8 +84,13 @@ class StructureWorker:
         self.extractor = build_structure(context.recipe.structure)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
-        singing = value_of(rows, "detection", Detection).vocal_active
-        return Made(self.extractor(self.context.audio(track), singing), Source.of(self.extractor))
+        return self.together([self.prepare(track, rows)])[0]
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> tuple[Audio, Sequence[Span] | None]:
+        return self.context.audio(track), value_of(rows, "detection", Detection).vocal_active
+
+    def together(self, prepared: Sequence[tuple[Audio, Sequence[Span] | None]]) -> list[Made]:
+        return [Made(found, Source.of(self.extractor)) for found in analyse(self.extractor, prepared)]
 
 
 class AnnotationWorker:

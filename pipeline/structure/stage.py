@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from pipeline.assets.needs import Needs
 from pipeline.backends import load_backend
@@ -51,15 +51,34 @@ class Extractor(Protocol):
         """Analyse one song of any rate; `vocal_active` (where someone sings) helps the labels, None = not known."""
 
 
+@runtime_checkable
+class BatchExtractor(Protocol):
+    """One whose batches several songs fill together."""
+
+    def batch(self, songs: Sequence[tuple[Audio, Sequence[Span] | None]]) -> list[Structure]:
+        """What it says of each song (and where someone sings in it) alone, bit for bit on the same machine."""
+
+
+def analyse(extractor: Extractor, songs: Sequence[tuple[Audio, Sequence[Span] | None]]) -> list[Structure]:
+    """Analyse several songs, at once where the extractor can."""
+    if isinstance(extractor, BatchExtractor):
+        return extractor.batch(songs)
+    return [extractor(audio, vocal_active) for audio, vocal_active in songs]
+
+
 BACKENDS = {"tcn": "pipeline.structure.tcn:build", "songformer": "pipeline.structure.songformer.backend:build"}
 SONGFORMER_ASSETS = ("songformer", "musicfm", "muq")
+AT_ONCE = 420.0  # s of audio in a batch: the released windows, 14 of them 30 s; more fit than fill a GPU. An estimate
+SONGS_AT_ONCE = 1200.0  # s of songs that a worker hears at once: 40 windows of 30 s, nearly three whole batches. Ours
 
 
 def needs(config: StructureConfig) -> Needs:
     """What the chosen backend asks of a machine; two listeners of 0.32 e9 parameters hear 420 s at once."""
     if config.backend == "tcn":
         return Needs()
-    return Needs(SONGFORMER_ASSETS, gpu_memory_gb=12.0, memory_gb=12.0, batch_seconds=420.0)  # ours: an estimate
+    return Needs(
+        SONGFORMER_ASSETS, gpu_memory_gb=12.0, memory_gb=12.0, batch_seconds=AT_ONCE, songs_seconds=SONGS_AT_ONCE
+    )
 
 
 def build(config: StructureConfig) -> Extractor:

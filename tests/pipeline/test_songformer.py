@@ -1,7 +1,9 @@
 """SongFormer's port: published names and shapes, numbers against a derivation of our own, windows, peaks and rules."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_transformer import attention, gelu, linear, norm
 from safetensors.torch import save_file
+from tiny_mucodec import randomised
 from torch import Tensor, nn
 
+from pipeline.encoders.muq.network import MuQ, MuQShape
+from pipeline.encoders.musicfm import MusicFM
 from pipeline.errors import BackendUnavailable, BadInput
 from pipeline.published import below
 from pipeline.structure import stage
@@ -113,26 +118,22 @@ def test_windows(length: float, whole: list[float], parts: list[float]) -> None:
 def ears(gain: float) -> frames.Listener:
     """25 states a second that tell the frame's number within what was heard, its level, and who heard it."""
 
-    def listen(samples: Tensor) -> Tensor:
-        count = samples.shape[1] // 960
-        level = samples[:, : count * 960].unflatten(1, (count, 960)).mean(2)
-        place = torch.arange(count).expand(len(samples), -1)
-        return torch.stack([place.to(level), level, torch.full_like(level, gain), torch.zeros_like(level)], dim=-1)
+    def listen(sounds: Sequence[Tensor], pieces: bool) -> list[Tensor]:
+        assert all(len(sound) <= (30 if pieces else 420) * RATE for sound in sounds)
+        return [told(sound) for sound in sounds]
+
+    def told(sound: Tensor) -> Tensor:
+        count = len(sound) // 960
+        level = sound[: count * 960].unflatten(0, (count, 960)).mean(1)
+        place = torch.arange(count).to(level)
+        return torch.stack([place, level, torch.full_like(level, gain), torch.zeros_like(level)], dim=-1)
 
     return listen
 
 
 def test_streams_stand_in_their_published_order_and_pieces_are_heard_apart() -> None:
-    heard = []
-
-    def listen(streams: Tensor, data_set: Tensor) -> tuple[Tensor, Tensor]:
-        heard.append(streams[0])
-        assert data_set.tolist() == [5]
-        return streams[:, ::3, 0], streams[:, ::3, :1].expand(-1, -1, 128)
-
     samples = torch.arange(70 * RATE) / (70 * RATE)
-    frames.of_stretch(listen, ears(1.0), ears(2.0), samples)  # type: ignore[arg-type]
-    (streams,) = heard
+    _, streams = frames.heard(ears(1.0), ears(2.0), [samples[: 31 * RATE], samples])
     assert streams.shape == (1750, 16)
     assert streams[0, [2, 6, 10, 14]].tolist() == [1.0, 2.0, 1.0, 2.0]  # MusicFM, MuQ; MusicFM, MuQ
     assert streams[:, 0].tolist() == [*range(750), *range(750), *range(250)]
@@ -146,7 +147,8 @@ def test_a_seam_is_the_mean_of_both_stretches_and_nothing_is_beyond_the_end() ->
         return level, level[..., None].expand(-1, -1, 128)
 
     samples = torch.cat([torch.full((420 * RATE,), 1.0), torch.full((90 * RATE,), 4.0)])
-    boundary, function = frames.logits(listen, ears(0.0), ears(0.0), samples)  # type: ignore[arg-type]
+    first = samples[: 31 * RATE]  # another song before it
+    _, (boundary, function) = frames.logits(listen, ears(0.0), ears(0.0), [first, samples])  # type: ignore[arg-type]
     assert len(boundary) == len(function) == 3499 + 750
     np.testing.assert_allclose(boundary, [1.0] * 3499 + [2.5] + [4.0] * 749, rtol=1e-6)
     assert np.array_equal(boundary, function[:, 7])
@@ -216,9 +218,10 @@ def test_sections_tile_the_song_whatever_its_frames_say() -> None:
     assert sections(told, 30.0)[-1] == Section(20.5, 30.0, "outro")
 
 
-class Ears(nn.Module):
-    def forward(self, samples: Tensor, last: int) -> tuple[Tensor, ...]:
-        return (ears(1.0)(samples).repeat(1, 1, 2),) * (last + 1)
+def listeners() -> tuple[MusicFM, MuQ]:
+    shape = MuQShape(width=8, layers=11, heads=1, inner=16, kernel=3, channels=2)
+    first, second = (cast(MuQ, randomised(MuQ(shape), seed)) for seed in (1, 2))
+    return MusicFM(first, 6.0, 18.0), second
 
 
 class Rest:
@@ -229,7 +232,7 @@ class Rest:
 
 
 def test_backend_takes_sections_from_songformer_and_the_rest_from_elsewhere() -> None:
-    backend = SongFormerStructure(StructureConfig(), build(), Ears(), Ears(), Rest(), "0" * 64, "CC-BY-4.0")
+    backend = SongFormerStructure(StructureConfig(), build(), *listeners(), Rest(), "0" * 64, "CC-BY-4.0")
     samples = np.random.default_rng(0).normal(0, 0.1, (2, 44_100 * 5)).astype(np.float32)
     answer = backend(Audio(samples, 44_100))
     assert (answer.beats, answer.tempo, answer.key) == ((0.5, 1.0), 120.0, "C major")

@@ -4,6 +4,10 @@ Conventions: names of parameters are the published ones below ``model.``; B batc
 state is what enters a layer: state 0 comes before the first one, state n after the n-th; the last one also went through
 the closing norm. What MuQ has for its training alone (codebooks, class token, masked-token head, an unused positional
 convolution) is not built.
+
+Sounds of unequal length share a batch in the conformer alone (`pipeline.encoders.muq.together`): ``real``, bool
+``[B, T]``, says which states are a row's own; attention does not see the others, and the depthwise convolutions find
+zeros there, as beyond a sound's end. Norms and feed-forward parts work state by state. None: all are.
 """
 
 from dataclasses import dataclass
@@ -92,13 +96,13 @@ class Attention(nn.Module):
             nn.Linear(shape.width, shape.width) for _ in range(4)
         )
 
-    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor, real: Tensor | None = None) -> Tensor:
         placed = turned(_split(x, self.heads), turns).flatten(-2)
         query, key, value = (
             _split(project(source), self.heads).transpose(1, 2)
             for project, source in ((self.linear_q, placed), (self.linear_k, placed), (self.linear_v, x))
         )
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, None if real is None else real[:, None, None])
         return cast(Tensor, self.linear_out(mixed.transpose(1, 2).flatten(-2)))
 
 
@@ -114,8 +118,10 @@ class Convolution(nn.Module):
         self.batch_norm = nn.BatchNorm1d(width)
         self.pointwise_conv2 = nn.Conv1d(width, width, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
         y = F.glu(self.pointwise_conv1(self.layer_norm(x).transpose(1, 2)), dim=1)
+        if real is not None:
+            y = y.masked_fill(~real[:, None], 0.0)
         y = F.silu(self.batch_norm(self.depthwise_conv(y)))
         return cast(Tensor, self.pointwise_conv2(y).transpose(1, 2))
 
@@ -131,10 +137,10 @@ class Layer(nn.Module):
         self.ffn2_layer_norm, self.ffn2 = nn.LayerNorm(shape.width), FeedForward(shape)
         self.final_layer_norm = nn.LayerNorm(shape.width)
 
-    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor, real: Tensor | None = None) -> Tensor:
         x = x + 0.5 * self.ffn1(self.ffn1_layer_norm(x))
-        x = x + self.self_attn(self.self_attn_layer_norm(x), turns)
-        x = x + self.conv_module(x)
+        x = x + self.self_attn(self.self_attn_layer_norm(x), turns, real)
+        x = x + self.conv_module(x, real)
         x = x + 0.5 * self.ffn2(self.ffn2_layer_norm(x))
         return cast(Tensor, self.final_layer_norm(x))
 
@@ -163,14 +169,22 @@ class MuQ(nn.Module):
         depth = len(self.conformer.layers) if last is None else last
         if not 0 <= depth <= len(self.conformer.layers):
             raise ValueError(f"MuQ has hidden states 0 to {len(self.conformer.layers)}, not {depth}")
-        return self.from_mel(normalised(audio).to(self.conv.linear.weight.dtype), depth)
+        return self.from_front(self.front(audio), depth)
+
+    def front(self, audio: Tensor) -> Tensor:
+        """State 0, ``[B, T, D]``, of ``[B, samples]``."""
+        return cast(Tensor, self.conv(normalised(audio).to(self.conv.linear.weight.dtype)))
 
     def from_mel(self, mel: Tensor, depth: int) -> tuple[Tensor, ...]:
-        """The same from the normalised spectrogram ``[B, 128, frames]``."""
-        states = [cast(Tensor, self.conv(mel))]
-        turns = rotations(states[0], self.shape.width // self.shape.heads)
+        """States 0 to `depth` of the normalised spectrogram ``[B, 128, frames]``."""
+        return self.from_front(self.conv(mel), depth)
+
+    def from_front(self, first: Tensor, depth: int, real: Tensor | None = None) -> tuple[Tensor, ...]:
+        """States 0 to `depth` from state 0, ``[B, T, D]``; those that are not `real` mean nothing."""
+        states = [first]
+        turns = rotations(first, self.shape.width // self.shape.heads)
         for layer in islice(self.conformer.layers, depth):
-            states.append(layer(states[-1], turns))
+            states.append(layer(states[-1], turns, real))
         if depth and depth == len(self.conformer.layers):
             states[-1] = self.conformer.layer_norm(states[-1])
         return tuple(states)

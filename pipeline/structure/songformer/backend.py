@@ -11,18 +11,20 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.assets import store
 from pipeline.audio import resample
 from pipeline.encoders import musicfm
 from pipeline.encoders.muq import weights as muq
+from pipeline.encoders.muq.network import FRAME_RATE, MuQ
+from pipeline.encoders.muq.together import STEP, Ears, Size, alone, heard
 from pipeline.errors import BadInput
 from pipeline.structure import tcn
 from pipeline.structure.songformer import frames, weights
 from pipeline.structure.songformer.network import SongFormer
 from pipeline.structure.songformer.segments import Mark, marks, ruled
-from pipeline.structure.stage import SONGFORMER_ASSETS, Extractor, Structure, StructureConfig
+from pipeline.structure.stage import SONGFORMER_ASSETS, Extractor, Structure, StructureConfig, needs
 from pipeline.types import Audio, Label, Seconds, Section, Span
 
 LAYER = 10  # hidden state of both listeners; the released inference
@@ -48,8 +50,8 @@ class SongFormerStructure:
         self,
         config: StructureConfig,
         network: SongFormer,
-        first: nn.Module,
-        second: nn.Module,
+        first: musicfm.MusicFM,
+        second: MuQ,
         rest: Extractor,
         weights_sha256: str,
         licence: str,
@@ -59,23 +61,34 @@ class SongFormerStructure:
         self.network, self.first, self.second = network, first, second
         for part in (network, first, second):
             part.to(config.device)
+        self.size: Size = needs(config).batch_size if config.device == "cuda" else alone
         self.weights_sha256 = weights_sha256
         self.licence = f"{licence}; beats and key {rest.licence}"
 
     def __call__(self, audio: Audio, vocal_active: Sequence[Span] | None = None) -> Structure:
         """Analyse one song; `BadInput` (too_short) under two seconds. Same audio, same answer."""
-        if audio.duration < 2:
-            raise BadInput(f"structure needs 2 s of audio, got {audio.duration:.2f} s", reason="too_short")
-        heard = resample(audio.mono(), frames.RATE)
-        samples = torch.from_numpy(np.ascontiguousarray(heard.samples[0])).to(self.config.device)
-        boundary, function = frames.logits(self.network, self._ears(self.first), self._ears(self.second), samples)
-        told = sections(ruled(marks(boundary, function)), audio.duration)
-        return replace(self.rest(audio, vocal_active), sections=told)
+        return self.batch([(audio, vocal_active)])[0]
 
-    @staticmethod
-    def _ears(network: nn.Module) -> frames.Listener:
-        def listen(samples: Tensor) -> Tensor:
-            return cast(tuple[Tensor, ...], network(samples, LAYER))[LAYER]
+    def batch(self, songs: Sequence[tuple[Audio, Sequence[Span] | None]]) -> list[Structure]:
+        """The same of several songs; `BadInput` where one of them is too short, before any is heard."""
+        for audio, _ in songs:
+            if audio.duration < 2:
+                raise BadInput(f"structure needs 2 s of audio, got {audio.duration:.2f} s", reason="too_short")
+        ears = (self._listener(self.first, self.first.network), self._listener(self.second, self.second))
+        told = frames.logits(self.network, *ears, [self._samples(audio) for audio, _ in songs])
+        return [
+            replace(self.rest(audio, active), sections=sections(ruled(marks(*found)), audio.duration))
+            for (audio, active), found in zip(songs, told, strict=True)
+        ]
+
+    def _samples(self, audio: Audio) -> Tensor:
+        samples = resample(audio.mono(), frames.RATE).samples[0]
+        return torch.from_numpy(np.ascontiguousarray(samples)).to(self.config.device)
+
+    def _listener(self, ears: Ears, network: MuQ) -> frames.Listener:
+        def listen(sounds: Sequence[Tensor], pieces: bool) -> list[Tensor]:
+            step = frames.PIECE * FRAME_RATE if pieces else STEP  # what is left of a song goes with the whole pieces
+            return heard(sounds, ears, network, LAYER, self.size, "SongFormer's listeners", step)
 
         return listen
 

@@ -1,24 +1,26 @@
-"""What SongFormer hears of a song: hidden states of two listeners over long and short windows -> logits per frame.
+"""What SongFormer hears of songs: hidden states of two listeners over long and short windows -> logits per frame.
 
-Conventions: audio is mono at 24 kHz; a listener turns samples ``[B, n]`` into hidden states ``[B, T, width]`` at 25 Hz
-(layer 10 of MusicFM and of MuQ). A song goes in stretches of 420 s; in each, both hear it whole and in pieces of 30 s.
-What is left of a song below 1025 samples after a whole stretch or piece is not heard.
+Conventions: audio is mono at 24 kHz; a listener turns sounds ``[n]`` of any lengths into hidden states ``[T, width]``
+at 25 Hz (layer 10 of MusicFM and of MuQ), and hears those of several songs together where a batch gains time. A song
+goes in stretches of 420 s; in each, both hear it whole and in pieces of 30 s. What is left of a song below 1025 samples
+after a whole stretch or piece is not heard. SongFormer itself takes one stretch at a time: it is half a percent of the
+work (computed).
 
 The released inference never ends where that happens after a stretch, counts one frame too many a stretch, and so calls
 the last section of every song beyond 420 s an intro; at a seam it halves a boundary. Here the second stretch begins on
 the same frame, 8.333 times 420 rounded down, and a frame that two stretches hear is the mean of both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.batching import in_batches
 from pipeline.structure.songformer.network import LABELS, SongFormer
 from pipeline.structure.songformer.segments import DATA_SET, FRAMES
 
@@ -27,16 +29,26 @@ STRETCH = 420  # s
 PIECE = 30  # s
 LEAST = 1024  # samples: no more than these are not heard
 APART = 4  # frames by which the four streams may differ in length
-BATCH = 14  # pieces at a time: all of a stretch; ours
-Listener = Callable[[Tensor], Tensor]  # [B, n] -> [B, T, width]
+Floats = NDArray[np.float64]
 
 
-def logits(network: SongFormer, musicfm: Listener, muq: Listener, samples: Tensor) -> tuple[NDArray[np.float64], ...]:
-    """Boundary logits ``[T]`` and function logits ``[T, 128]`` of a whole song of more than 1024 samples."""
-    told = []
-    for begin, end in stretches(len(samples)):
-        boundary, function = of_stretch(network, musicfm, muq, samples[begin:end])
-        told.append((int(begin // RATE * FRAMES), boundary, function))
+class Listener(Protocol):
+    def __call__(self, sounds: Sequence[Tensor], pieces: bool) -> list[Tensor]:
+        """States ``[T, width]`` of each; `pieces`: no sound is longer than 30 s, and most are as long."""
+
+
+def logits(
+    network: SongFormer, musicfm: Listener, muq: Listener, songs: Sequence[Tensor]
+) -> list[tuple[Floats, Floats]]:
+    """Boundary logits ``[T]`` and function logits ``[T, 128]`` of each whole song ``[n]`` of more than 1024 samples."""
+    spans = [stretches(len(song)) for song in songs]
+    cut = [song[begin:end] for song, own in zip(songs, spans, strict=True) for begin, end in own]
+    told = (of_stretch(network, streams) for streams in heard(musicfm, muq, cut))
+    return [joined([(int(begin // RATE * FRAMES), *next(told)) for begin, _ in own]) for own in spans]
+
+
+def joined(told: Sequence[tuple[int, Floats, Floats]]) -> tuple[Floats, Floats]:
+    """First frame and logits of each stretch of a song -> the song's."""
     length = max(first + len(boundary) for first, boundary, _ in told)
     boundaries, functions, heard = np.zeros(length), np.zeros((length, LABELS)), np.zeros(length)
     for first, boundary, function in told:
@@ -58,24 +70,28 @@ def pieces(length: int) -> list[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def of_stretch(
-    network: SongFormer, musicfm: Listener, muq: Listener, samples: Tensor
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def heard(musicfm: Listener, muq: Listener, cut: Sequence[Tensor]) -> list[Tensor]:
+    """The four streams of each stretch, side by side."""
+    short = [in_pieces(ears, cut) for ears in (musicfm, muq)]
+    long = [ears(cut, pieces=False) for ears in (musicfm, muq)]
+    return [fitted(streams) for streams in zip(*short, *long, strict=True)]
+
+
+@torch.inference_mode()
+def of_stretch(network: SongFormer, streams: Tensor) -> tuple[Floats, Floats]:
     """Logits of at most 420 s, at most 3500 frames."""
-    short = [in_pieces(ears, samples) for ears in (musicfm, muq)]
-    streams = fitted([*short, musicfm(samples[None])[0], muq(samples[None])[0]])
     data_set = torch.tensor([DATA_SET], device=streams.device)
     boundary, function = network(streams[None], data_set)
     most = ceil(STRETCH * FRAMES)
     return boundary[0, :most].double().cpu().numpy(), function[0, :most].double().cpu().numpy()
 
 
-def in_pieces(ears: Listener, samples: Tensor) -> Tensor:
-    """``[T, width]`` of a stretch whose pieces were heard apart, in their order."""
-    cut = [samples[begin:end] for begin, end in pieces(len(samples))]
-    whole = [piece for piece in cut if len(piece) == PIECE * RATE]
-    states = in_batches(whole, BATCH, lambda batch: list(ears(torch.stack(list(batch)))), "SongFormer's listeners")
-    return torch.cat([*states, *(ears(piece[None])[0] for piece in cut[len(whole) :])])
+def in_pieces(ears: Listener, cut: Sequence[Tensor]) -> list[Tensor]:
+    """``[T, width]`` of each stretch, its pieces heard apart and put in their order."""
+    spans = [pieces(len(samples)) for samples in cut]
+    sounds = [samples[begin:end] for samples, own in zip(cut, spans, strict=True) for begin, end in own]
+    states = iter(ears(sounds, pieces=True))
+    return [torch.cat([next(states) for _ in own]) for own in spans]
 
 
 def fitted(streams: Sequence[Tensor]) -> Tensor:
