@@ -14,6 +14,7 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 
 from pipeline.audio import DecodeLimits, decode, write
 from pipeline.errors import BadInput
@@ -76,14 +77,15 @@ def prefix(place: str, stems: Path) -> Iterator[Source]:
 def suno70k(place: str, stems: Path) -> Iterator[Source]:
     """SongEcho's metadata: songs by URL, or as ``<id>.mp3`` in ``audio`` where they were fetched.
 
-    The text is Suno's own tags and those of Qwen2-Audio's captions, each once, at most 20. ``val_ids.txt`` beside it
-    (one id a line) names the 1,000 songs that SongEcho holds out: they are test songs here.
+    The text is Suno's own tags and those of Qwen2-Audio's captions, each once, at most 20. The 1,000 that SongEcho
+    holds out are test songs here: its repository's folder ``suno70k_prompt_val``, in this one or beside it, names them,
+    or ``val_ids.txt`` in it (one id a line).
     """
     root = Path(place)
     heard = {
         Path(row["path"]).stem: row["Qwen_caption"] for row in _json(root / "qwen2_caption_v2_postprocess.json", [])
     }
-    held_out = set(_lines(root / "val_ids.txt"))
+    held_out = {*_lines(root / "val_ids.txt"), *_suno_validation(root), *_suno_validation(root.parent)}
     for line in _lines(root / "suno70k_metadata.jsonl", required=True):
         song = json.loads(line)
         local = root / "audio" / f"{song['id']}.mp3"
@@ -203,6 +205,12 @@ def _sum(paths: Sequence[Path]) -> Audio:
     for part in parts:
         total[:, : part.length] += part.samples  # of one channel: into both
     return Audio(total, rates.pop())
+
+
+def _suno_validation(folder: Path) -> list[str]:
+    """Ids in a data set that Hugging Face's `datasets` saved; none where there is no such folder."""
+    parts = sorted((folder / "suno70k_prompt_val").glob("*.arrow"))
+    return [key for part in parts for key in pa.ipc.open_stream(part.read_bytes()).read_all()["keys"].to_pylist()]
 
 
 def _jamendo_licences(lines: Sequence[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.audio import decode, write
@@ -89,6 +90,24 @@ def test_suno70k(tmp_path: Path) -> None:
     assert (b.uri, b.split, len(b.text.split(", "))) == (str(tmp_path / "audio" / "b.mp3"), "test", 20)
     (tmp_path / "val_ids.txt").unlink()
     assert {song.split for song in read("suno70k", str(tmp_path), tmp_path)} == {""}
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_suno70ks_held_out_songs_are_those_of_the_published_data_set(tmp_path: Path, beside: bool) -> None:
+    """As SongEcho's repository has it: an Arrow stream with the song's id in ``keys``."""
+    root = tmp_path / "suno70k"
+    root.mkdir()
+    songs = [{"id": name, "audio_url": f"https://cdn/{name}.mp3", "metadata": {}} for name in "abc"]
+    (root / "suno70k_metadata.jsonl").write_text("\n".join(map(json.dumps, songs)) + "\n")
+    folder = (tmp_path if beside else root) / "suno70k_prompt_val"
+    folder.mkdir()
+    table = pa.table({"keys": ["c"], "filename": ["/root/c.mp3"], "tags": [["rock"]]})
+    with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:
+        stream.write_table(table)
+    assert [song.split for song in read("suno70k", str(root), tmp_path)] == ["train", "train", "test"]
+    (folder / "data-00000-of-00001.arrow").write_bytes(b"no arrow")
+    with pytest.raises(BadInput, match="has not the layout of suno70k"):
+        read("suno70k", str(root), tmp_path)
 
 
 def test_mtg_jamendo(tmp_path: Path) -> None:
