@@ -1,5 +1,6 @@
 """Workers of the stages that make or judge stems: separation, artifact check, augmentation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,11 +15,12 @@ from pipeline.errors import BadInput
 from pipeline.phases import phase
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row
+from pipeline.records.store import Artefact
 from pipeline.separation.artifacts import ArtifactCheck
-from pipeline.separation.stage import Stems
+from pipeline.separation.stage import Stems, separate
 from pipeline.separation.stage import build as build_separator
 from pipeline.structure.stage import Structure
-from pipeline.types import Span
+from pipeline.types import Audio, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +54,32 @@ class SeparationWorker:
         self.separator = build_separator(context.recipe.separation)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        return self.together([self.prepare(track, rows)])[0]
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> tuple[CatalogRow, Audio | Stems]:
+        """The song, with its true stems where the manifest gives them."""
         given = bool(track.vocal_uri and track.accompaniment_uri)
-        stems = self.true_stems(track) if given else self.separator(self.context.audio(track))
+        return track, self.true_stems(track) if given else self.context.audio(track)
+
+    def together(self, prepared: Sequence[tuple[CatalogRow, Audio | Stems]]) -> list[Made]:
+        separated = iter(separate(self.separator, [heard for _, heard in prepared if isinstance(heard, Audio)]))
+        return [
+            self.given(track, heard) if isinstance(heard, Stems) else self.made(track, next(separated))
+            for track, heard in prepared
+        ]
+
+    def made(self, track: CatalogRow, stems: Stems) -> Made:
+        facts = SeparationFacts(samples_48k=stems.vocal.length, true_stems=False)
+        return Made(facts, Source.of(self.separator), artefacts=self.keep(track, stems))
+
+    def given(self, track: CatalogRow, stems: Stems) -> Made:
+        facts, told = SeparationFacts(stems.vocal.length, true_stems=True), "true stems given: separation skipped"
+        return Made(facts, Source("true-stems", licence=track.licence), "", told, self.keep(track, stems))
+
+    def keep(self, track: CatalogRow, stems: Stems) -> tuple[Artefact, ...]:
         store = self.context.store("separation")
-        kept = tuple(
-            store.put_audio(track.track_id, name, audio)
-            for name, audio in (("vocal", stems.vocal), ("accompaniment", stems.accompaniment))
-        )
-        facts = SeparationFacts(samples_48k=stems.vocal.length, true_stems=given)
-        if given:
-            return Made(
-                facts,
-                Source("true-stems", licence=track.licence),
-                message="true stems given: separation skipped",
-                artefacts=kept,
-            )
-        return Made(facts, Source.of(self.separator), artefacts=kept)
+        named = (("vocal", stems.vocal), ("accompaniment", stems.accompaniment))
+        return tuple(store.put_audio(track.track_id, name, audio) for name, audio in named)
 
     def true_stems(self, track: CatalogRow) -> Stems:
         limits = self.context.recipe.library.decode

@@ -1,10 +1,13 @@
-"""Separation with Demucs 4.1 through its own API; its weights are a pulled asset, or lie in a folder of the user's.
+"""Separation with Demucs 4.1; its weights are a pulled asset, or lie in a folder of the user's.
+
+Its API loads the networks; songs are cut and joined as the API does it, with segments of several songs in a batch
+(`demucs_segments`).
 
 Conventions: the vocal is Demucs' ``vocals`` source; no random shifts, so that the answer is repeatable.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from pipeline.assets.known import ASSETS
 from pipeline.assets.store import Held, held
 from pipeline.audio import as_stereo, resample
 from pipeline.errors import BackendUnavailable
-from pipeline.separation.stage import SeparationConfig, Stems, stems_of
+from pipeline.separation import demucs_segments
+from pipeline.separation.stage import SeparationConfig, Stems, at_once, stems_of
 from pipeline.separation.threads import one_thread
 from pipeline.types import Audio
 
@@ -43,13 +47,23 @@ class DemucsSeparator:
                 f"Demucs model {config.demucs_model!r} has no vocals, only {self._api.model.sources}"
             )
         self.weights_sha256 = _tensors_sha256(self._api.model)
+        self._members = demucs_segments.members(self._api.model.to(config.device).eval())
+        longest = max(member.segment for member in self._members) / self._api.samplerate
+        self.at_once = at_once(config, longest)  # segments
 
     def __call__(self, mixture: Audio) -> Stems:
-        rate = int(self._api.samplerate)
-        heard = resample(as_stereo(mixture), rate)
-        with one_thread():
-            _, sources = self._api.separate_tensor(torch.from_numpy(heard.samples), rate)
-        return stems_of(mixture, Audio(sources["vocals"].cpu().contiguous().numpy(), rate))
+        return self.batch([mixture])[0]
+
+    def batch(self, mixtures: Sequence[Audio]) -> list[Stems]:
+        """The same of several songs, whose segments fill the batches together."""
+        c, rate = self.config, int(self._api.samplerate)
+        heard = [torch.from_numpy(resample(as_stereo(mixture), rate).samples) for mixture in mixtures]
+        with one_thread(), torch.inference_mode():
+            vocals = demucs_segments.vocals(self._members, heard, c.demucs_overlap, self.at_once, c.device)
+        return [
+            stems_of(mixture, Audio(vocal.contiguous().numpy(), rate))
+            for mixture, vocal in zip(mixtures, vocals, strict=True)
+        ]
 
 
 def _load(config: SeparationConfig) -> tuple[DemucsApi, str]:

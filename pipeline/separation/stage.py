@@ -4,8 +4,9 @@ Conventions: stems are stereo, 48 kHz, of exactly the length of the mixture at 4
 minus the vocal, so that the two add up to the mixture again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from pipeline.assets.needs import Extra, Needs
 from pipeline.audio import as_stereo, resample
 from pipeline.backends import load_backend
 from pipeline.config import Config
-from pipeline.types import Audio
+from pipeline.types import Audio, Seconds
 
 VERSION = 2  # part of the stage's key: bump it when the answer of a backend changes
 SAMPLE_RATE = 48_000  # Hz, of both stems
@@ -45,6 +46,21 @@ class Separator(Protocol):
         """Split a mono or stereo mixture of any rate. Same audio, same stems."""
 
 
+@runtime_checkable
+class BatchSeparator(Protocol):
+    """One whose batches the segments of several songs fill together."""
+
+    def batch(self, mixtures: Sequence[Audio]) -> list[Stems]:
+        """The stems of each as of it alone, bit for bit on the same machine."""
+
+
+def separate(separator: Separator, mixtures: Sequence[Audio]) -> list[Stems]:
+    """Split several mixtures, at once where the separator can."""
+    if isinstance(separator, BatchSeparator):
+        return separator.batch(mixtures)
+    return [separator(mixture) for mixture in mixtures]
+
+
 BACKENDS = {
     "spleeter": "pipeline.separation.spleeter:build",
     "demucs": "pipeline.separation.demucs:build",
@@ -52,22 +68,36 @@ BACKENDS = {
     "roformer": "pipeline.separation.roformer:build",
 }
 AUDIO_SEPARATOR = Extra("audio_separator", 'pip install "audio-separator>=0.47,<0.48"', "MIT")
-# GB of GPU memory, of one worker with a song at work. Demucs: its README; RoFormer, BSRNN: computed, not measured;
+# GB of GPU memory, of one worker with a batch at work. Demucs: its README; RoFormer, BSRNN: computed, not measured;
 # Spleeter: two networks of 10 MB in patches of 12 s.
 GPU_MEMORY = {"spleeter": 2.0, "demucs": 7.0, "bsrnn": 8.0, "roformer": 8.0}
+# s of audio in one batch: four segments, of 3 s (BSRNN) and of 7.8 s (Demucs). Ours, not measured on a GPU.
+AT_ONCE = {"bsrnn": 12.0, "demucs": 32.0}
+# s of songs that a worker separates at once. Ours: one song fills its batches but for the last one, and their stems
+# wait for each other in memory, 0.8 MB a second. Spleeter and RoFormer go song by song: the former's answers are kept
+# as they are, the latter's package takes one file at a time.
+SONGS_AT_ONCE = 600.0
 
 
 def needs(config: SeparationConfig) -> Needs:
     """What a worker of the chosen backend needs."""
     memory = GPU_MEMORY[config.backend]
-    if config.backend == "demucs":
-        assets = () if config.demucs_repo else (f"demucs-{config.demucs_model}",)
-        return Needs(assets, gpu_memory_gb=memory)
-    if config.backend == "bsrnn":
-        return Needs(("bsrnn",), gpu_memory_gb=memory)
+    if config.backend in AT_ONCE:
+        assets = () if config.backend == "demucs" and config.demucs_repo else (_asset(config),)
+        at_once = AT_ONCE[config.backend]
+        return Needs(assets, gpu_memory_gb=memory, batch_seconds=at_once, songs_seconds=SONGS_AT_ONCE)
     if config.backend == "roformer":
         return Needs(("roformer",), (AUDIO_SEPARATOR,), cuda=True, gpu_memory_gb=memory)
     return Needs(gpu_memory_gb=memory)
+
+
+def _asset(config: SeparationConfig) -> str:
+    return f"demucs-{config.demucs_model}" if config.backend == "demucs" else config.backend
+
+
+def at_once(config: SeparationConfig, segment_seconds: Seconds) -> int:
+    """How many segments of that length make a batch; one on a CPU, where a batch gains nothing."""
+    return needs(config).batch_size(segment_seconds) if config.device == "cuda" else 1
 
 
 def build(config: SeparationConfig) -> Separator:

@@ -118,9 +118,9 @@ def test_weights_are_in_the_keys_once_they_are_here() -> None:
 def test_small_models_share_a_gpu_and_large_ones_do_not() -> None:
     recipe = official("annotation.device=cuda", "separation.device=cuda", "build.gpu_memory_gb=40")
     assert resources_of(NODES["annotation"].worker, recipe) == Resources(gpus=1.0, songs_seconds=1200.0)
-    assert resources_of(NODES["separation"].worker, recipe) == Resources(gpus=0.25)  # four of 7 GB
+    assert resources_of(NODES["separation"].worker, recipe) == Resources(gpus=0.25, songs_seconds=600.0)  # four of 7 GB
     unknown = official("separation.device=cuda")
-    assert resources_of(NODES["separation"].worker, unknown) == Resources(gpus=1.0)
+    assert resources_of(NODES["separation"].worker, unknown) == Resources(gpus=1.0, songs_seconds=600.0)
     on_cpu = resources_of(NODES["annotation"].worker, official())
     assert (on_cpu.gpus, on_cpu.memory_gb) == (0.0, pytest.approx(25.5))
 

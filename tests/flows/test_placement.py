@@ -99,7 +99,9 @@ def test_workers_hold_what_settings_say_and_the_recipe_overrides() -> None:
     assert resources_of(NODES["quality"].worker, recipe) == Resources()
     assert resources_of(NODES["detection"].worker, recipe) == Resources(cpus=2.0, memory_gb=3.0)
     demucs = load_recipe("demo", ["separation={backend: demucs, device: cuda}"])
-    assert resources_of(NODES["separation"].worker, demucs) == Resources(gpus=1.0)
+    assert resources_of(NODES["separation"].worker, demucs) == Resources(gpus=1.0, songs_seconds=600.0)
+    alone = load_recipe("demo", ["separation={backend: demucs, device: cpu}"])
+    assert resources_of(NODES["separation"].worker, alone) == Resources()
     rehearsal = load_recipe("demo", ["separation.device=cuda", "rehearsal={}"])
     assert resources_of("flows.bench.noop:SeparationWorker", rehearsal) == Resources()
 

@@ -84,7 +84,7 @@ def test_a_mask_of_one_gives_the_mixture_back_at_any_length() -> None:
     separator = BandSplitSeparator(SeparationConfig(backend="bsrnn"), Ones(TINY), "", "none")
     for length in (1, 44_100, 300_000):
         samples = np.random.default_rng(0).normal(0, 0.1, (2, length)).astype(np.float32)
-        vocal = separator._vocal(torch.from_numpy(samples))
+        (vocal,) = separator.vocals([torch.from_numpy(samples)])
         np.testing.assert_allclose(vocal.numpy(), samples, atol=2e-6)
 
 
@@ -95,6 +95,36 @@ def test_stems_add_up_and_the_same_song_gives_the_same_stems() -> None:
     assert np.array_equal(first.vocal.samples, second.vocal.samples)
     assert first.vocal.samples.shape == (2, 48_000)
     assert np.abs(first.vocal.samples).max() > 0
+
+
+@pytest.mark.parametrize("at_once", [3, 4])
+def test_songs_of_unequal_lengths_share_batches_and_sound_as_alone(at_once: int) -> None:
+    """Widths of 8 fill the registers as the published 256 do: odd ones are rounded by their place in memory."""
+    separator = BandSplitSeparator(SeparationConfig(backend="bsrnn"), build(Shape(8, 8, 1, 8)), "", "none")
+    separator.at_once, sizes = at_once, list[int]()  # as on a GPU
+    separator.network.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    rng = np.random.default_rng(0)
+    lengths = ((2, 44_100, 44_100), (1, 200_000, 48_000), (2, 7, 44_100), (2, 160_000, 44_100))
+    songs = [Audio(rng.normal(0, 0.1, (n, length)).astype(np.float32), rate) for n, length, rate in lengths]
+    songs.insert(2, Audio(np.zeros((2, 100_000), np.float32), 44_100))  # silence leaves its mates alone
+    together, sizes_together = separator.batch(songs), len(sizes)
+    alone = [separator(song) for song in songs]
+    assert set(sizes) == {at_once}
+    assert sizes_together < len(sizes) - sizes_together
+    for mine, other in zip(together, alone, strict=True):
+        assert np.array_equal(mine.vocal.samples, other.vocal.samples)
+        assert np.array_equal(mine.accompaniment.samples, other.accompaniment.samples)
+    assert np.abs(together[0].vocal.samples).max() > 0
+    one_by_one = BandSplitSeparator(SeparationConfig(backend="bsrnn"), separator.network, "", "none")
+    np.testing.assert_allclose(one_by_one(songs[1]).vocal.samples, alone[1].vocal.samples, atol=1e-6)
+
+
+def test_batches_follow_the_length_of_a_segment_and_the_device() -> None:
+    assert stage.needs(SeparationConfig(backend="bsrnn")).songs_seconds > 0
+    assert stage.needs(SeparationConfig(backend="roformer")).songs_seconds == 0
+    on_gpu = SeparationConfig(backend="bsrnn", device="cuda")
+    assert [stage.at_once(on_gpu, seconds) for seconds in (3.0, 6.0, 20.0)] == [4, 2, 1]
+    assert stage.at_once(SeparationConfig(backend="bsrnn"), 3.0) == 1
 
 
 @pytest.mark.parametrize("frames", [0, 7])

@@ -131,7 +131,7 @@ def demucs(folder: Path) -> None:
 
 
 def bsrnn(folder: Path) -> None:
-    network = BandSplitRNN(Shape(width=4, hidden=3, layers=1, mask=5))
+    network = BandSplitRNN(Shape(width=8, hidden=8, layers=1, mask=8))
     torch.save({"state_dict": tensors(network, "model."), "hyper_parameters": {"lr": 1e-3}}, folder / "vocals.pt")
 
 
