@@ -87,9 +87,9 @@ def test_out_of_memory_tries_fewer_excerpts_and_every_song_of_the_batch_says_so(
     assert {(row.status, row.message) for row in rows} == {("ok", "Qwen2-Audio: batch 4 -> 2, out of GPU memory")}
 
 
-def test_the_papers_recipe_gives_captions_several_songs_at_once_and_no_other_stage() -> None:
-    recipe = load_recipe("paper")
-    workers = ("AnnotationWorker", "QualityWorker", "StructureWorker")
-    at_once = [resources_of(f"flows.stages.listening:{name}", recipe).songs_seconds for name in workers]
-    assert at_once == [1200.0, 0.0, 0.0]
-    assert resources_of(WORKER, load_recipe("demo")).songs_seconds == 0.0
+@pytest.mark.parametrize("stage", ["Annotation", "Quality", "Structure"])
+def test_stages_on_a_gpu_are_given_several_songs_at_once_and_others_one(stage: str) -> None:
+    worker = f"flows.stages.listening:{stage}Worker"
+    on_cpu = load_recipe("paper", [f"{stage.lower()}.device=cpu"])
+    recipes = (load_recipe("paper"), load_recipe("demo"), on_cpu)
+    assert [resources_of(worker, recipe).songs_seconds for recipe in recipes] == [1200.0, 0.0, 0.0]

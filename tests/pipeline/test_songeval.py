@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from test_muq import published
 from torch import Tensor
 
+from pipeline.assets.needs import Needs
 from pipeline.assets.pull import install
 from pipeline.assets.store import VARIABLE, held
 from pipeline.encoders.muq.network import MuQ, MuQShape
@@ -30,8 +31,8 @@ def head(width: int = WIDTH) -> SongEval:
     return SongEval(width, INNER, LAYERS).eval().requires_grad_(False)
 
 
-def noise(samples: int, rate: int = 24_000, channels: int = 1) -> Audio:
-    values = np.random.default_rng(0).normal(0, 0.1, (channels, samples))
+def noise(samples: int, rate: int = 24_000, channels: int = 1, seed: int = 0) -> Audio:
+    values = np.random.default_rng(seed).normal(0, 0.1, (channels, samples))
     return Audio(values.astype(np.float32), rate)
 
 
@@ -105,10 +106,25 @@ def test_windows_at_awkward_lengths(seconds: float, parts: int) -> None:
     assert max(map(len, cut)) - min(map(len, cut)) <= 1
 
 
+def test_scores_are_those_that_a_song_has_alone() -> None:
+    """Songs of 43 ms to 33 s, in parts where they are longer than 9 s: bit for bit alike, whoever comes with them."""
+    config = QualityConfig(backend="songeval", songeval=SongEvalConfig(whole_seconds=9.0))
+    rater = SongEvalRater(tiny_muq(), head(128), config)
+    songs = [noise(samples, seed=number) for number, samples in enumerate((1025, 12_000, 240_001, 72_000, 800_000))]
+    released = [rater(song) for song in songs]
+    rater.size = Needs(batch_seconds=40.0).batch_size  # as on a GPU: four parts of up to 10 s
+    alone = [rater(song) for song in songs]
+    assert rater.batch(songs) == alone
+    assert rater.batch(songs[::-1]) == alone[::-1]
+    for one, other in zip(alone, released, strict=True):
+        assert list(one.scores.values()) == pytest.approx(list(other.scores.values()), rel=1e-5)
+    assert len({one.mean for one in alone}) == len(songs)
+
+
 def test_too_short_is_told() -> None:
     rater = SongEvalRater(tiny_muq(), head(128), QualityConfig(backend="songeval"))
     with pytest.raises(BadInput, match="needs 1025 samples at 24000 Hz, got 1024"):
-        rater(noise(1024))
+        rater.batch([noise(2000), noise(1024)])
 
 
 def test_pulled_weights_are_found_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +145,7 @@ def test_pulled_weights_are_found_and_named(tmp_path: Path, monkeypatch: pytest.
     assert rater(audio).scores == SongEvalRater(tiny_muq(), head(128), config)(audio).scores
     assert needs(config).assets == ("muq", "songeval")
     assert needs(QualityConfig()).assets == ()
+    assert [needs(config).batch_size(seconds) for seconds in (30.0, 120.0, 121.0)] == [8, 2, 1]
     assert held("songeval").tensors("model.safetensors").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from tiny_mucodec import randomised
 from torch import Tensor, nn
 
+from pipeline.assets.needs import Needs
 from pipeline.encoders.muq.network import MuQ, MuQShape
 from pipeline.encoders.musicfm import MusicFM
 from pipeline.errors import BackendUnavailable, BadInput
@@ -29,6 +31,7 @@ from pipeline.types import Audio, Section
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "published" / "songformer.json"
 TINY = Shape(streams=32, fused=16, down=12, width=8, layers=2, heads=2, head=8)
+WIDER = replace(TINY, streams=256)  # for listeners whose width is a multiple of 64, as every published one's
 RATE = frames.RATE
 
 
@@ -219,7 +222,7 @@ def test_sections_tile_the_song_whatever_its_frames_say() -> None:
 
 
 def listeners() -> tuple[MusicFM, MuQ]:
-    shape = MuQShape(width=8, layers=11, heads=1, inner=16, kernel=3, channels=2)
+    shape = MuQShape(width=64, layers=11, heads=1, inner=16, kernel=3, channels=1)
     first, second = (cast(MuQ, randomised(MuQ(shape), seed)) for seed in (1, 2))
     return MusicFM(first, 6.0, 18.0), second
 
@@ -232,7 +235,7 @@ class Rest:
 
 
 def test_backend_takes_sections_from_songformer_and_the_rest_from_elsewhere() -> None:
-    backend = SongFormerStructure(StructureConfig(), build(), *listeners(), Rest(), "0" * 64, "CC-BY-4.0")
+    backend = SongFormerStructure(StructureConfig(), build(WIDER), *listeners(), Rest(), "0" * 64, "CC-BY-4.0")
     samples = np.random.default_rng(0).normal(0, 0.1, (2, 44_100 * 5)).astype(np.float32)
     answer = backend(Audio(samples, 44_100))
     assert (answer.beats, answer.tempo, answer.key) == ((0.5, 1.0), 120.0, "C major")
@@ -240,6 +243,51 @@ def test_backend_takes_sections_from_songformer_and_the_rest_from_elsewhere() ->
     assert backend.licence == "CC-BY-4.0; beats and key Apache-2.0"
     with pytest.raises(BadInput, match="needs 2 s"):
         backend(Audio(samples[:, :44_100], 44_100))
+
+
+def test_logits_are_those_that_a_song_has_alone() -> None:
+    """Songs of half a second to 41 s, bit for bit alike whoever comes with them."""
+    backend = SongFormerStructure(StructureConfig(), build(WIDER), *listeners(), Rest(), "0" * 64, "CC-BY-4.0")
+    generator = torch.Generator().manual_seed(2)
+    songs = [0.1 * torch.randn(samples, generator=generator) for samples in (12_000, 41 * RATE, 30 * RATE, 98_321)]
+
+    def told(*numbers: int) -> list[tuple[frames.Floats, frames.Floats]]:
+        ears = (
+            backend._listener(backend.first, backend.first.network),
+            backend._listener(backend.second, backend.second),
+        )
+        return frames.logits(backend.network, *ears, [songs[number] for number in numbers])
+
+    released = told(0, 1, 2, 3)
+    backend.size = Needs(batch_seconds=90.0).batch_size  # as on a GPU: three pieces of 30 s, nine short songs of 10 s
+    alone = [told(number)[0] for number in range(4)]
+    for order in ((0, 1, 2, 3), (3, 1)):
+        for number, found in zip(order, told(*order), strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(found, alone[number], strict=True))
+    for one, other in zip(alone, released, strict=True):
+        for mine, theirs in zip(one, other, strict=True):
+            assert np.abs(mine - theirs).max() < 1e-5 * np.abs(theirs).max()
+    assert len({len(boundary) for boundary, _ in alone}) == 4
+
+
+def test_several_songs_are_analysed_each_with_its_own_voice() -> None:
+    class Echo(Rest):
+        def __call__(self, audio: Audio, vocal_active: object = None) -> Structure:
+            return Structure((), (), (), float(str(vocal_active)), "C major")
+
+    backend = SongFormerStructure(StructureConfig(), build(WIDER), *listeners(), Echo(), "0" * 64, "CC-BY-4.0")
+    backend.size = Needs(batch_seconds=60.0).batch_size
+    songs = [Audio(np.full((1, seconds * RATE), 0.1, np.float32), RATE) for seconds in (4, 2, 3)]
+    found = stage.analyse(backend, [(song, number) for number, song in enumerate(songs)])  # type: ignore[misc]
+    assert [(one.tempo, one.sections[-1].end) for one in found] == [(0.0, 4.0), (1.0, 2.0), (2.0, 3.0)]
+    short = Audio(np.zeros((1, RATE), np.float32), RATE)
+    with pytest.raises(BadInput, match=r"needs 2 s of audio, got 1\.00 s"):
+        backend.batch([(songs[0], None), (short, None)])
+    assert [stage.needs(StructureConfig(backend="songformer")).batch_size(s) for s in (30.0, 210.0, 420.0)] == [
+        14,
+        2,
+        1,
+    ]
 
 
 def test_sizes_are_read_off_the_published_tensors() -> None:

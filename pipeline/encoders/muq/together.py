@@ -2,8 +2,9 @@
 
 Conventions: a batch's shape follows from each sound's own length and nothing else: a sound is padded to a whole number
 of steps, and a batch is made whole with copies. So an answer is the same, bit for bit on one machine, whoever else is
-in the batch; padding itself changes it by rounding alone. A sound of which one fills a batch is neither padded nor
-hidden in part: it is heard as the released code hears it.
+in the batch; padding itself changes it by rounding alone. (Where it stands in the batch changes nothing as long as
+widths are multiples of 64, as the published ones are: no row holds what is left over of a CPU's vectors.) A sound of
+which one fills a batch is neither padded nor hidden in part: it is heard as the released code hears it.
 
 The convolutions at MuQ's front hear one sound at a time, unpadded. They are 13.6e9 multiplications a second of audio,
 a layer of the conformer is 0.6e9: 69 to 79 % of the work with ten or six layers. 30 s are 96,000 places with 512
