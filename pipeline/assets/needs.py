@@ -34,8 +34,8 @@ class Needs:
     # s of audio that fit into `gpu_memory_gb` at once; 0 = one piece at a time, whatever its length. The first guess
     # of the batch size: out of memory halves it (`pipeline.batching`).
     batch_seconds: float = 0.0
-    # s of whole songs that a worker is given at once, so that pieces of one fill up another's batches; 0 = one song at
-    # a time, as for backends whose batches one song fills, or which hear it whole (padding would change its answer).
+    # s of whole songs that a worker is given at once on a GPU, so that pieces of one fill up another's batches; 0 = one
+    # song at a time, as for backends whose batches one song fills, and everywhere on a CPU.
     songs_seconds: float = 0.0
 
     def batch_size(self, seconds: float, at_most: int = 64) -> int:
