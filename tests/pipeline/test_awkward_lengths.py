@@ -20,6 +20,7 @@ from pipeline.codec.codec import token_count
 from pipeline.conditioning.clamp3.network import LENGTH
 from pipeline.encoders.mert import network as mert
 from pipeline.quality.songeval.rater import pieces
+from pipeline.separation import demucs_segments
 from pipeline.separation.bsrnn.backend import BandSplitSeparator
 from pipeline.separation.bsrnn.network import BandSplitRNN
 from pipeline.separation.bsrnn.network import Shape as BandShape
@@ -38,6 +39,12 @@ def lengths(rate: int) -> list[int]:
 def cases(rate: int, *expected: list[int]) -> list[tuple[int, ...]]:
     """Samples with what is expected of them."""
     return list(zip(lengths(rate), *expected, strict=True))
+
+
+def long_ones_slow(rate: int, *expected: list[int]) -> list[Any]:
+    """The same; 7 and 10 minutes, which take seconds of work, with the slow tests."""
+    found = cases(rate, *expected)
+    return [pytest.param(*case, marks=pytest.mark.slow if case[0] > 400 * rate else ()) for case in found]
 
 
 def noise(samples: int) -> Tensor:
@@ -93,12 +100,31 @@ class Echo(BandSplitSeparator):
         return samples
 
 
-@pytest.mark.parametrize("samples", lengths(44_100))
+@pytest.mark.parametrize("samples", long_ones_slow(44_100))
 def test_bsrnn_joins_its_segments_without_a_seam(samples: int) -> None:
     separator = Echo(SeparationConfig(backend="bsrnn"), BandSplitRNN(BandShape(1, 1, 1, 1)), "", "none")
     song = noise(samples)
     (vocal,) = separator.vocals([song])
     torch.testing.assert_close(vocal, song, rtol=0, atol=1e-6)
+
+
+class SameForAll(nn.Module):
+    """Stands where a Demucs does: every source is what it heard."""
+
+    samplerate, segment, sources = 44_100, 7.8, ("drums", "bass", "other", "vocals")
+
+    def forward(self, mixes: Tensor) -> Tensor:
+        return mixes[:, None].expand(-1, len(self.sources), -1, -1)
+
+
+@pytest.mark.parametrize(("samples", "segments"), long_ones_slow(44_100, [1, 8, 8, 29, 72, 103]))
+def test_demucs_segments_overlap_and_join_without_a_seam(samples: int, segments: int) -> None:
+    network, song = SameForAll(), noise(samples)
+    heard = list[int]()
+    network.register_forward_pre_hook(lambda module, args: heard.append(len(args[0])))
+    (vocal,) = demucs_segments.vocals([demucs_segments.Member(network, 1.0)], [song], 0.25, at_once=1, device="cpu")
+    assert sum(heard) == segments  # one every 5.85 s
+    torch.testing.assert_close(vocal, song, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("samples", "count"), cases(16_000, [1, 1, 1, 3, 3, 3]))
