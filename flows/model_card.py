@@ -1,6 +1,6 @@
 """The card of a model: what it is, what it learnt from, whose weights it needs or learnt through, and their terms.
 
-Written into the folder of a training run before its first step, and beside the weights themselves at its end; made
+Written into the folder of a training run before its first step; the trainer lays it beside the weights it saves. Made
 from the run's settings and the dataset's files alone, without dates, so the same run writes the same card.
 """
 
@@ -15,7 +15,6 @@ from model.config import TrainRun
 from model.shards import manifest_sha256
 from pipeline.assets.store import Held
 
-CARD = "README.md"
 NOT_RECORDED = "The dataset is of an older Backline and keeps no list of its backends: see its own README.md."
 
 

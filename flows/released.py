@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from flows.model_card import CARD, published_card
+from flows.model_card import published_card
 from flows.provenance import Maker
 from flows.recipe import Recipe
 from model import checkpoint
@@ -52,7 +52,7 @@ def _convert(weights: Held, run: TrainRun, folder: Path) -> None:
         checkpoint.save(folder, fitting(network, found, str(path)), run, checkpoint.Progress(), None)
     except BadInput as error:
         raise BackendUnavailable(f"{weights.asset.what} ({weights.asset.name}): {error}") from error
-    (folder / CARD).write_text(published_card(run, weights, _beside(run)), encoding="utf-8")
+    (folder / checkpoint.CARD).write_text(published_card(run, weights, _beside(run)), encoding="utf-8")
 
 
 def _beside(run: TrainRun) -> list[Maker]:

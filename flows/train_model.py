@@ -29,7 +29,7 @@ from prefect.tasks import Task
 from pydantic import ConfigDict, Field
 
 from flows.form import order
-from flows.model_card import CARD, trained_card
+from flows.model_card import trained_card
 from flows.recipe import load_recipe
 from flows.rescheduling import KILL_SECONDS, STOP_SECONDS, count_start, superseded, take_over, tell
 from flows.trainer_log import LOG, trainer_output
@@ -100,7 +100,7 @@ def train_model(train: TrainParameters) -> Path:
             if superseded(out, attempt):
                 raise Abort(f"another attempt of this run is at work in {out}") from error  # no state: it isn't ours
             return cast(Path, Crashed(message=str(error)))  # Prefect takes a state for how the run ended
-    shutil.copyfile(out / CARD, final / CARD)
+    shutil.copyfile(out / checkpoint.CARD, final / checkpoint.CARD)
     create_markdown_artifact(key="training-run", markdown=f"Run `{out}` finished; weights in `{final}`.")
     return out
 
@@ -120,7 +120,7 @@ def prepare(train: TrainParameters) -> list[str]:
     if not run_file.exists() or run_file.read_text(encoding="utf-8") != text:
         out.mkdir(parents=True, exist_ok=True)
         run_file.write_text(text, encoding="utf-8")
-    (out / CARD).write_text(trained_card(run, out.name, Path(train.dataset)), encoding="utf-8")
+    (out / checkpoint.CARD).write_text(trained_card(run, out.name, Path(train.dataset)), encoding="utf-8")
     return command(train, run_file, out)
 
 

@@ -2,7 +2,8 @@
 
 Conventions: a folder is ``step-00000100`` (optimiser steps of the whole run), ``after-<stage>`` or ``final``; it counts
 only if it holds ``COMPLETE``, which is written last and lists every file's size. All hold ``model.safetensors``,
-``train_run.json`` and ``progress.json`` (enough to generate); the first kind also ``state.pt`` (to resume).
+``train_run.json`` and ``progress.json`` (enough to generate); the first kind also ``state.pt`` (to resume). The run's
+card lies beside the weights, so that terms go where they go; it may be written anew and is not among the sizes.
 """
 
 import json
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 COMPLETE, WEIGHTS, RUN, PROGRESS, STATE = "COMPLETE", "model.safetensors", "train_run.json", "progress.json", "state.pt"
 FINAL = "final"
+CARD = "README.md"  # of the run, where whoever prepared it wrote one
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ def save(
         kept = {"optimizer": dict(state.optimizer), "weights": dict(state.weights), "rng": [dict(r) for r in state.rng]}
         torch.save(kept, draft / STATE)
     sizes = {file.name: file.stat().st_size for file in sorted(draft.iterdir())}
+    if (path.parent / CARD).is_file():
+        shutil.copyfile(path.parent / CARD, draft / CARD)
     for file in draft.iterdir():
         _sync(file)
     (draft / COMPLETE).write_text(json.dumps(sizes, indent=2))

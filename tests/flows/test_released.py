@@ -11,7 +11,6 @@ from typer.testing import CliRunner, Result
 
 from flows.cli.main import commands
 from flows.doctor import Machine, examine
-from flows.model_card import CARD
 from flows.recipe import load_recipe
 from flows.released import released_checkpoint
 from model import checkpoint
@@ -73,7 +72,7 @@ def test_the_published_weights_play_with_the_recipes_own_sizes_and_settings(
 
 def test_the_card_beside_the_converted_weights_tells_hashes_and_terms(mirror: Path, store: Path) -> None:
     pull_all(mirror, *PARTS)
-    card = (released_checkpoint(load_recipe("upstream")) / CARD).read_text(encoding="utf-8")
+    card = (released_checkpoint(load_recipe("upstream")) / checkpoint.CARD).read_text(encoding="utf-8")
     for name in PARTS:
         assert held(name).weights_sha256 in card
         assert held(name).licence in card

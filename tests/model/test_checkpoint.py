@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.checkpoint import COMPLETE, STATE, Progress, TrainState, complete, latest, load, prune, resolve, save
+from model.checkpoint import CARD, COMPLETE, STATE, Progress, TrainState, complete, latest, load, prune, resolve, save
 from model.config import TrainRun
 from pipeline.errors import BadInput
 
@@ -77,6 +77,16 @@ def test_a_run_resolves_to_its_final_weights_and_before_that_to_its_newest(tmp_p
     assert resolve(tmp_path / "step-00000001") == tmp_path / "step-00000001"
     save(tmp_path / "final", WEIGHTS, TrainRun(), Progress(step=3), None)
     assert resolve(tmp_path) == tmp_path / "final"
+
+
+def test_the_runs_card_goes_where_its_weights_go_and_may_be_written_anew(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+    assert not (tmp_path / "step-00000001" / CARD).exists()  # nobody wrote one
+    (tmp_path / CARD).write_text("terms")
+    save(tmp_path / "final", WEIGHTS, TrainRun(), Progress(step=3), None)
+    assert (tmp_path / "final" / CARD).read_text() == "terms"
+    (tmp_path / "final" / CARD).write_text("the terms, told at greater length")
+    assert complete(tmp_path / "final")
 
 
 def test_weights_only_can_not_be_resumed(tmp_path: Path) -> None:
