@@ -16,9 +16,11 @@ from flows.engine.attempt import Item
 from flows.engine.resources import resources_of
 from flows.recipe import load_recipe
 from flows.stages.context import Context
+from pipeline.annotation.stage import Annotation
 from pipeline.audio import write
 from pipeline.records.catalog import CatalogRow
 from pipeline.records.ledger import Row
+from pipeline.records.values import load
 from pipeline.types import Audio
 
 WORKER = "flows.stages.listening:AnnotationWorker"
@@ -68,6 +70,25 @@ def test_a_song_is_described_alike_whoever_is_with_it(songs: list[CatalogRow], t
             rows += engine.attempts(WORKER, context, tuple(Item(track, {}) for track in songs[start : start + count]))
         assert told(rows) == told(alone)
     assert set(sizes) == {4}
+
+
+@pytest.mark.parametrize("backend", ["qwen3_asr", "whisper"])
+def test_lyrics_of_a_song_are_the_same_whoever_is_with_it(
+    backend: str, songs: list[CatalogRow], tmp_path: Path
+) -> None:
+    install_tiny({"qwen3_asr": "qwen3-asr"}.get(backend, backend), tmp_path / "lyrics")
+    caption = "annotation.caption={precision: float32, max_tokens: 1}"
+    lyrics = f"annotation.lyrics={{backend: {backend}, precision: float32, max_tokens: 4}}"
+    context = Context(tmp_path, load_recipe("demo", ["annotation.backend=qwen2_audio", caption, lyrics]))
+    recogniser = cast(Any, engine._RESIDENT.get(WORKER, context)).annotator._recogniser
+    recogniser.shared = True  # as on a GPU
+    for weights in recogniser._network.requires_grad_(False).parameters():
+        weights.mul_(8.0)
+    chosen = [songs[number] for number in (2, 0, 1)]
+    alone = [engine.attempt(WORKER, context, Item(track, {})) for track in chosen]
+    assert {row.status for row in alone} == {"ok"}, alone
+    assert len({load(Annotation, row.values).lyrics for row in alone}) > 1
+    assert told(list(engine.attempts(WORKER, context, tuple(Item(track, {}) for track in chosen)))) == told(alone)
 
 
 def test_out_of_memory_tries_fewer_excerpts_and_every_song_of_the_batch_says_so(
