@@ -1,5 +1,6 @@
 """Workers of the last stages: selection, and tokenization of songs and of their augmented copies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.stages.context import Context, Made, Rows, Source, value_of
@@ -14,9 +15,8 @@ from pipeline.records.groups import read_groups
 from pipeline.records.schema import CodecRecord, VariantRecord
 from pipeline.selection import Verdict, passes_gate, select
 from pipeline.separation.artifacts import Artifacts
-from pipeline.separation.stage import Stems
 from pipeline.structure.stage import Structure
-from pipeline.tokenization import slice_agreement, tokenize
+from pipeline.tokenization import Song, Tokens, slice_agreements, tokenize_all
 
 LATENT = "latent."  # begins the names of latents in the artefact ``tokens``
 CROP_TOKENS, CROPS = 256, 2  # of each song, encoded apart to see how far slices of its codes agree; ours
@@ -86,34 +86,39 @@ class TokenizationWorker:
         self.conditioner = build_conditioner(context.recipe.conditioning)
 
     def __call__(self, track: CatalogRow, rows: Rows) -> Made:
+        return self.together([self.prepare(track, rows)])[0]
+
+    def prepare(self, track: CatalogRow, rows: Rows) -> tuple[str, str, Song]:
+        """Its id, the sample's name, and what is tokenized of it."""
         name, captions = self.subject(rows)
-        return self.tokenize(track, name, captions, kept_stems(self.context, rows[self.source], self.source))
+        stems = kept_stems(self.context, rows[self.source], self.source)
+        training = self.context.split(track) == "train"
+        return track.track_id, name, Song(stems, captions, f"{track.track_id}-{name}", training)
 
     def subject(self, rows: Rows) -> tuple[str, tuple[str, ...]]:
         """The sample's name and captions."""
         return "orig", value_of(rows, "annotation", Annotation).captions
 
-    def tokenize(self, track: CatalogRow, name: str, captions: tuple[str, ...], stems: Stems) -> Made:
-        recipe = self.context.recipe
-        tokens = tokenize(
-            recipe.tokenization,
-            recipe.augmentation.balance,
-            self.codec,
-            self.conditioner,
-            stems,
-            captions,
-            recipe.seed,
-            f"{track.track_id}-{name}",
-            training=self.context.split(track) == "train",
-        )
+    def together(self, prepared: Sequence[tuple[str, str, Song]]) -> list[Made]:
+        recipe, songs = self.context.recipe, [song for _, _, song in prepared]
+        balance = recipe.augmentation.balance
+        tokens = tokenize_all(recipe.tokenization, balance, self.codec, self.conditioner, songs, recipe.seed)
+        sounds = [song.stems.accompaniment for song in songs]
+        agreements = slice_agreements(self.codec, sounds, CROP_TOKENS, CROPS, recipe.seed)
+        return [
+            self.made(track_id, name, told, agreement)
+            for (track_id, name, _), told, agreement in zip(prepared, tokens, agreements, strict=True)
+        ]
+
+    def made(self, track_id: str, name: str, tokens: Tokens, agreement: float) -> Made:
         arrays = {n: getattr(tokens, n) for n in ("vocal", "accompaniment", "reference", "text")}
         arrays |= {f"{LATENT}{name}": latent for name, latent in tokens.latents.items()}
-        kept = self.context.store(self.stage).put_arrays(track.track_id, "tokens", arrays)
+        kept = self.context.store(self.stage).put_arrays(track_id, "tokens", arrays)
         codec, conditioner = self.codec.spec, self.conditioner.spec
         facts = TokenFacts(
             name=name,
-            samples_48k=stems.vocal.length,
-            slice_agreement=slice_agreement(self.codec, stems.accompaniment, CROP_TOKENS, CROPS, recipe.seed),
+            samples_48k=tokens.samples_48k,
+            slice_agreement=agreement,
             vocal_gain_db=tokens.vocal_gain_db,
             accompaniment_variants=tokens.accompaniment_variants,
             reference_variants=tokens.reference_variants,

@@ -5,6 +5,7 @@ counts window phases (codecs without windows have one).
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -17,7 +18,7 @@ from pipeline.assets.needs import Needs
 from pipeline.assets.store import combined, held
 from pipeline.backends import load_backend
 from pipeline.codec.mucodec.settings import ASSETS as MUCODEC_ASSETS
-from pipeline.codec.mucodec.settings import MuCodecConfig
+from pipeline.codec.mucodec.settings import ENCODED_AT_ONCE, WINDOW_TOKENS, MuCodecConfig
 from pipeline.config import Config
 from pipeline.errors import BackendUnavailable
 from pipeline.types import Audio
@@ -93,6 +94,36 @@ def continuous(codec: Codec) -> ContinuousCodec:
     return codec
 
 
+@runtime_checkable
+class BatchCodec(Protocol):
+    """One whose batches the windows of several songs, and of their variants, fill together."""
+
+    def encode_batch(self, songs: Iterable[Audio]) -> list[Codes]:
+        """The codes of each as `encode` gives them, bit for bit on the same machine. Asks for one song at a time."""
+
+
+@runtime_checkable
+class BatchContinuousCodec(Protocol):
+    """The same of latents."""
+
+    def latents_batch(self, songs: Iterable[Audio]) -> list[NDArray[np.float32]]:
+        """The latents of each as `latents` gives them, bit for bit on the same machine."""
+
+
+def encode_all(codec: Codec, songs: Iterable[Audio]) -> list[Codes]:
+    """Codes of several songs, at once where the codec can; a song may be made when it is asked for."""
+    if isinstance(codec, BatchCodec):
+        return codec.encode_batch(songs)
+    return [codec.encode(audio) for audio in songs]
+
+
+def latents_of_all(codec: ContinuousCodec, songs: Iterable[Audio]) -> list[NDArray[np.float32]]:
+    """Latents of several songs, as `encode_all`."""
+    if isinstance(codec, BatchContinuousCodec):
+        return codec.latents_batch(songs)
+    return [codec.latents(audio) for audio in songs]
+
+
 SHIPPED = Path(__file__).parent / "weights" / "embedded.safetensors"
 
 
@@ -110,12 +141,18 @@ def weights_sha256(config: CodecConfig) -> str:
 BACKENDS = {"embedded": "pipeline.codec.embedded:build", "mucodec": "pipeline.codec.mucodec.backend:build"}
 
 
+# s of songs whose stems a worker encodes at once. Ours: with all its variants a song of minutes fills its batches but
+# for the last one, and two stems wait in memory, 0.8 MB a second.
+SONGS_AT_ONCE = 600.0
+
+
 def needs(config: CodecConfig) -> Needs:
     """What the chosen backend asks of a machine. MuCodec: 1.49 e9 parameters in float32, computed from the published
     shapes, and room for a window of the autoencoder's widest picture, 2 x 128 x 4096 x 256 values, several at once."""
     if config.backend == "embedded":
         return NOTHING
-    return Needs(MUCODEC_ASSETS, gpu_memory_gb=14.0, memory_gb=14.0)
+    at_once = ENCODED_AT_ONCE * WINDOW_TOKENS / FRAME_RATE
+    return Needs(MUCODEC_ASSETS, gpu_memory_gb=14.0, memory_gb=14.0, batch_seconds=at_once, songs_seconds=SONGS_AT_ONCE)
 
 
 def build(config: CodecConfig) -> Codec:

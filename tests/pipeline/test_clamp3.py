@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
 
+from pipeline.batching import remarks
 from pipeline.conditioning import conditioner as conditioners
 from pipeline.conditioning.clamp3 import network as clamp3
 from pipeline.conditioning.clamp3 import weights
@@ -140,6 +141,61 @@ def test_audio_of_any_rate_is_heard_at_24_khz_and_in_mono(conditioner: Clamp3Con
     assert conditioner.audio(Audio(samples, 48_000)).shape == (768,)
     with pytest.raises(BadInput, match=r"0\.50 s of reference audio; CLaMP3 needs 1 s"):
         conditioner.audio(Audio(samples[:, :12_000], 24_000))
+
+
+@pytest.mark.parametrize("recipe", ["official", "released_code"])
+def test_audio_of_unequal_lengths_shares_batches_and_is_heard_as_alone(recipe: str) -> None:
+    """Windows of 5 s go together, and so do last ones of one length; silence leaves its mates alone."""
+    conditioner = make(recipe)
+    conditioner.at_once, sizes = 3, list[int]()  # as on a GPU
+    hear = conditioner.ears.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    rng = np.random.default_rng(0)
+    seconds = (11.5, 1.0, 6.5, 5.0, 1.5)
+    pieces = [Audio(rng.normal(0, 0.1, (1, round(n * 48_000))).astype(np.float32), 48_000) for n in seconds]
+    pieces.append(Audio(np.zeros((2, 240_000), np.float32), 48_000))
+    together, count = conditioner.audio_batch(iter(pieces)), len(sizes)
+    alone = np.stack([conditioner.audio(piece) for piece in pieces])
+    hear.remove()
+    assert np.array_equal(together, alone)
+    assert len(np.unique(together[:, 0])) == len(pieces)
+    if recipe == "official":
+        assert (set(sizes), count) == (
+            {3},
+            4,
+        )  # two of whole windows; one of 1.5 s, of which there are three; one of 1 s
+    one_by_one = make(recipe)
+    np.testing.assert_allclose(one_by_one.audio(pieces[0]), alone[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(BadInput, match=r"0\.50 s of reference audio"):
+        conditioner.audio_batch([pieces[0], Audio(pieces[0].samples[:, :24_000], 48_000)])
+
+
+def test_texts_of_unequal_lengths_share_batches_and_mean_what_they_mean_alone(conditioner: Clamp3Conditioner) -> None:
+    """All are padded to one length, and masked: nothing of a mate is heard, to the last bit."""
+    conditioner.at_once, sizes = 4, list[int]()
+    hook = conditioner.network.text_model.register_forward_pre_hook(
+        lambda module, args, kwargs: sizes.append(len(args[0])), with_kwargs=True
+    )
+    texts = ["slow", "", "rock sad", " ".join(["slow sad rock"] * 100), "sad\nsad"]  # the fourth has three segments
+    together = conditioner.text_batch(texts)
+    assert sizes == [4, 4]
+    alone = np.stack([conditioner.text([text])[0] for text in texts])
+    hook.remove()
+    assert np.array_equal(together, alone)
+    assert np.abs(together[0] - together[2]).max() > 1e-3
+
+
+def test_it_hears_fewer_windows_at_once_where_memory_runs_out(conditioner: Clamp3Conditioner) -> None:
+    conditioner.at_once = 4
+
+    def small(module: object, args: tuple[Tensor, ...]) -> None:
+        if len(args[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = conditioner.ears.register_forward_pre_hook(small)
+    with remarks() as made:
+        conditioner.audio(Audio(np.ones((1, 240_000), np.float32), 24_000))
+    hook.remove()
+    assert made == ["MERT: batch 4 -> 2, out of GPU memory"]
 
 
 def test_released_code_takes_48_khz_for_24() -> None:

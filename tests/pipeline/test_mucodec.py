@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.assets.pull import install
 from pipeline.assets.store import VARIABLE
+from pipeline.batching import remarks
 from pipeline.codec.codec import CodecConfig, Codes, build, continuous, needs, token_count, weights_sha256
 from pipeline.codec.mucodec import weights
 from pipeline.codec.mucodec.backend import MuCodec
@@ -120,6 +121,50 @@ def test_phases_begin_where_the_crops_expect_them(codec: MuCodec) -> None:
     assert np.array_equal(codes[1, 512:], alone.encode(rest)[0])
     short = noise(48_000)  # no window of phase 1 begins in it
     assert np.array_equal(shifted.encode(short)[1], shifted.encode(short)[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "lengths", "windows"),
+    [
+        ({}, (1_966_560, 96_000), 3),
+        ({"phases": 3, "windows": "zero_pad"}, (700_000, 96_000), 3),  # one hears the second
+    ],
+)
+def test_songs_of_unequal_lengths_share_batches_and_have_their_codes_alone(
+    codec: MuCodec, settings: dict[str, object], lengths: tuple[int, ...], windows: int
+) -> None:
+    shared = with_settings(codec, MuCodecConfig.model_validate(settings))
+    shared.encoded_at_once = 2  # as on a GPU
+    songs = [noise(samples, seed=seed) for seed, samples in enumerate(lengths)]
+    songs[1] = Audio(np.zeros_like(songs[1].samples), 48_000)  # silence leaves its mates alone
+    sizes: list[int] = []
+    hook = codec.networks.muq.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    together = shared.encode_batch(iter(songs))
+    assert sizes == [2] * -(-windows // 2)
+    points = shared.latents_batch(songs)
+    for song, codes in zip(songs, together, strict=True):
+        assert np.array_equal(codes, shared.encode(song))
+        assert codes.shape == (shared.config.phases, token_count(song.length))
+    assert np.array_equal(points[-1], shared.latents(songs[-1]))
+    hook.remove()
+    assert set(sizes) == {2}
+    assert len(np.unique(together[0])) > 20
+
+
+def test_it_encodes_fewer_windows_at_once_where_memory_runs_out(codec: MuCodec) -> None:
+    small = with_settings(codec, FAST)
+    small.encoded_at_once = 3
+
+    def room(module: object, args: tuple[Tensor, ...]) -> None:
+        if len(args[0]) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = codec.networks.muq.register_forward_pre_hook(room)
+    with remarks() as made:
+        (codes,) = small.encode_batch([noise(96_000)])
+    hook.remove()
+    assert made == ["MuQ: batch 3 -> 1, out of GPU memory"]
+    assert codes.shape == (1, 51)
 
 
 def test_what_it_can_not_take_is_told(codec: MuCodec) -> None:

@@ -1,6 +1,6 @@
 """Tokenization: shapes of the contract, the loudness rule after the filters, draws that nothing but the seed moves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from pipeline.audio import apply_gain, loudness_gain_db, peak_dbfs, rms_dbfs
 from pipeline.augmentation import BalanceConfig, apply_filters
-from pipeline.codec.codec import SAMPLE_RATE, CodecSpec, Codes, token_count
+from pipeline.codec.codec import SAMPLE_RATE, Codec, CodecSpec, Codes, token_count
 from pipeline.conditioning.conditioner import ConditionerSpec, Vectors
 from pipeline.errors import BackendUnavailable
 from pipeline.loudness import LoudnessConfig
 from pipeline.separation.stage import Stems
-from pipeline.tokenization import TokenizationConfig, Tokens, slice_agreement, tokenize
+from pipeline.tokenization import Song, TokenizationConfig, Tokens, slice_agreements, tokenize_all
 from pipeline.types import Audio
 
 BALANCE = BalanceConfig()
@@ -85,8 +85,15 @@ def stems(seconds: float = 33.3, seed: int = 0) -> Stems:
 
 
 def run(song: Stems, variants: int = 3, seed: int = 0, key: str = "song-orig", training: bool = True) -> Tokens:
-    config = TokenizationConfig(variants=variants)
-    return tokenize(config, BALANCE, LevelCodec(), MeanConditioner(), song, CAPTIONS, seed, key, training=training)
+    return tokenize(TokenizationConfig(variants=variants), LevelCodec(), song, CAPTIONS, seed, key, training)
+
+
+def tokenize(
+    config: TokenizationConfig, codec: Codec, song: Stems, captions: tuple[str, ...] = (), seed: int = 0,
+    key: str = "song-orig", training: bool = True, balance: BalanceConfig = BALANCE,
+) -> Tokens:  # fmt: skip
+    (tokens,) = tokenize_all(config, balance, codec, MeanConditioner(), [Song(song, captions, key, training)], seed)
+    return tokens
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +119,13 @@ def test_arrays_have_the_contract_s_shapes(song: Stems, tokens: Tokens) -> None:
 def test_latents_are_kept_where_they_are_asked_for(song: Stems, tokens: Tokens) -> None:
     assert tokens.latents == {}
     config = TokenizationConfig(variants=3, latents=True)
-    made = tokenize(config, BALANCE, LatentCodec(), MeanConditioner(), song, (), 0, "song-orig", training=True)
+    made = tokenize(config, LatentCodec(), song)
     for name in ("vocal", "accompaniment"):
         latent, codes = made.latents[name], getattr(made, name)
         assert (latent.shape, latent.dtype) == ((*codes.shape, 2), np.float16)
         assert np.allclose(latent[..., 0], codes / 10, rtol=1e-3), "of the very audio, variant by variant"
     with pytest.raises(BackendUnavailable, match="'level' has no continuous latents"):
-        tokenize(config, BALANCE, LevelCodec(), MeanConditioner(), song, (), 0, "song-orig", training=True)
+        tokenize(config, LevelCodec(), song)
 
 
 def test_held_out_songs_have_only_the_clean_variant(song: Stems, tokens: Tokens) -> None:
@@ -142,7 +149,7 @@ def test_every_stream_is_levelled_after_its_filters(song: Stems, tokens: Tokens)
 def test_another_loudness_rule_moves_every_stream(song: Stems, tokens: Tokens) -> None:
     quiet = TokenizationConfig(variants=0, loudness=LoudnessConfig(rms=-26.0))
     codec = LevelCodec()
-    made = tokenize(quiet, BALANCE, codec, MeanConditioner(), song, (), 0, "song-orig", training=True)
+    made = tokenize(quiet, codec, song)
     assert all(rms_dbfs(heard) == pytest.approx(-26, abs=0.01) for heard in codec.heard)
     assert made.vocal_gain_db < tokens.vocal_gain_db
     assert np.all(made.reference[0, :, 1] < tokens.reference[0, :, 1])
@@ -161,7 +168,7 @@ def test_the_first_variant_is_clean_and_some_draws_are_not(song: Stems) -> None:
 def test_equal_draws_are_encoded_once(song: Stems) -> None:
     codec = LevelCodec()
     config, never = TokenizationConfig(variants=5), BalanceConfig(probability=0.0)
-    tokenize(config, never, codec, MeanConditioner(), song, CAPTIONS, 0, "a", training=True)
+    tokenize(config, codec, song, CAPTIONS, balance=never)
     assert len(codec.heard) == 2
 
 
@@ -201,7 +208,7 @@ def test_reference_windows_of_short_songs(samples: int, windows: int) -> None:
 
 def test_captions_are_read_one_by_one(song: Stems) -> None:
     config = TokenizationConfig(variants=0)
-    none = tokenize(config, BALANCE, LevelCodec(), MeanConditioner(), song, (), 0, "a", training=True)
+    none = tokenize(config, LevelCodec(), song)
     assert none.text.shape == (0, 4)
     assert run(song).text[:, 0].tolist() == [len(caption) for caption in CAPTIONS]
 
@@ -214,7 +221,77 @@ def test_stems_of_another_rate_or_length_are_refused(song: Stems) -> None:
         run(Stems(Audio(song.vocal.samples, 44_100), song.accompaniment))
 
 
+def agreement(codec: Codec, song: Audio, crop_tokens: int) -> float:
+    return slice_agreements(codec, [song], crop_tokens, 5, seed=0)[0]
+
+
 def test_slice_agreement_is_one_without_windows_and_low_with_them(song: Stems) -> None:
-    assert slice_agreement(LevelCodec(), song.vocal, 100, 5, seed=0) == 1.0
-    assert slice_agreement(EdgyCodec(), song.vocal, 100, 5, seed=0) < 0.5
-    assert np.isnan(slice_agreement(LevelCodec(), song.vocal, 10_000, 5, seed=0))
+    assert agreement(LevelCodec(), song.vocal, 100) == 1.0
+    assert agreement(EdgyCodec(), song.vocal, 100) < 0.5
+    assert np.isnan(agreement(LevelCodec(), song.vocal, 10_000))
+
+
+class TogetherCodec(EdgyCodec):
+    """Takes several songs at once, and says how many sounds it was given at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def encode_batch(self, songs: Iterable[Audio]) -> list[Codes]:
+        codes = [self.encode(audio) for audio in songs]
+        self.batches.append(len(codes))
+        return codes
+
+
+class TogetherConditioner(MeanConditioner):
+    """The same of texts and windows."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def text_batch(self, texts: Sequence[str]) -> Vectors:
+        self.batches.append(len(texts))
+        return self.text(texts)
+
+    def audio_batch(self, pieces: Iterable[Audio]) -> Vectors:
+        vectors = [self.audio(piece) for piece in pieces]
+        self.batches.append(len(vectors))
+        return np.stack(vectors)
+
+
+def test_songs_that_are_tokenized_at_once_have_the_tokens_that_they_have_alone() -> None:
+    """A short song without a reference window, one without captions, a held-out one and a silent one among them."""
+    silence = Audio(np.zeros((2, 480_000), np.float32), SAMPLE_RATE)
+    songs = [
+        Song(stems(33.3), CAPTIONS, "a-orig", training=True),
+        Song(stems(2.5, seed=1), ("one",), "b-orig", training=True),
+        Song(stems(41.0, seed=2), (), "c-orig", training=False),
+        Song(Stems(silence, silence), CAPTIONS[:2], "d-orig", training=True),
+    ]
+    codec, conditioner, config = TogetherCodec(), TogetherConditioner(), TokenizationConfig(variants=3)
+    together = tokenize_all(config, BALANCE, codec, conditioner, songs, 0)
+    alone = [tokenize_all(config, BALANCE, EdgyCodec(), MeanConditioner(), [song], 0)[0] for song in songs]
+    for mine, other in zip(together, alone, strict=True):
+        for name in ("vocal", "accompaniment", "reference", "text"):
+            assert np.array_equal(getattr(mine, name), getattr(other, name)), name
+        for name in ("vocal_gain_db", "accompaniment_variants", "reference_variants", "reference_spans", "samples_48k"):
+            assert getattr(mine, name) == getattr(other, name), name
+    assert [one.text.shape for one in together] == [(3, 4), (1, 4), (0, 4), (2, 4)]
+    assert [one.reference.shape[1] for one in together] == [3, 0, 4, 0]
+    assert len(codec.batches) == 1
+    sounds = sum(len({record.filters for record in one.accompaniment_variants}) + 1 for one in together)
+    assert codec.batches == [sounds]
+    assert conditioner.batches[1] == 6  # captions
+    accompaniments = [song.stems.accompaniment for song in songs]
+    agreed = slice_agreements(codec, accompaniments, 100, 2, seed=0)
+    assert agreed == pytest.approx([agreement_alone(audio) for audio in accompaniments], nan_ok=True)
+    assert codec.batches[1:] == [3 * 3]  # the short song has no crops
+
+
+def agreement_alone(audio: Audio) -> float:
+    return slice_agreements(EdgyCodec(), [audio], 100, 2, seed=0)[0]
+
+
+def test_nothing_to_tokenize() -> None:
+    assert tokenize_all(TokenizationConfig(), BALANCE, LevelCodec(), MeanConditioner(), [], 0) == []

@@ -6,12 +6,13 @@ same. See the README beside this for every difference.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.assets.store import combined, held
@@ -22,7 +23,7 @@ from pipeline.codec.mucodec import weights
 from pipeline.codec.mucodec.flow import solve
 from pipeline.codec.mucodec.hifigan import synthesise
 from pipeline.codec.mucodec.resampling import halved
-from pipeline.codec.mucodec.settings import ASSETS, WINDOW_TOKENS, MuCodecConfig
+from pipeline.codec.mucodec.settings import ASSETS, ENCODED_AT_ONCE, WINDOW_TOKENS, MuCodecConfig
 from pipeline.codec.mucodec.windows import (
     CODE_HOP,
     FADE,
@@ -44,7 +45,6 @@ LAYER = 6  # hidden state of MuQ that is quantised; the released code's layer_nu
 CHANNELS, BANDS = 16, 32  # of one ear's latents
 FRAMES = WINDOW_TOKENS // 2  # latents of one window, at 12.5 Hz
 KNOWN = (WINDOW_TOKENS - CODE_HOP) // 2  # latents that a window shares with the one before
-ENCODED_AT_ONCE = 3  # windows; the released code's batch_size
 DECODED_AT_ONCE = 4  # songs; ours
 
 
@@ -62,6 +62,8 @@ class MuCodec:
         for network in networks.modules():
             network.to(device)
         self.networks, self.config, self.device = networks, config, device
+        # On a CPU a batch gains nothing.
+        self.encoded_at_once = ENCODED_AT_ONCE if device == "cuda" else 1  # windows
         self.spec = CodecSpec(
             name="mucodec",
             weights_sha256=weights_sha256,
@@ -72,20 +74,25 @@ class MuCodec:
             context_frames=WINDOW_TOKENS - 1,
         )
 
-    @torch.inference_mode()
     def encode(self, audio: Audio) -> Codes:
         """Codes ``[F, token_count(n)]``. `ValueError` unless 48 kHz and at least one sample."""
-        sound, total = self._usable(audio), token_count(audio.length)
-        rows: list[Tensor] = []
-        for phase in phases(self.config.phases, self.config.windows):
-            rows.append(self._phase(sound, phase, total, rows))
-        return torch.stack(rows).cpu().numpy().astype(np.uint16)
+        return self.encode_batch([audio])[0]
 
     @torch.inference_mode()
+    def encode_batch(self, songs: Iterable[Audio]) -> list[Codes]:
+        """The same of several songs, whose windows fill the batches together. Asks for one song at a time."""
+        told = self._told(songs, phases(self.config.phases, self.config.windows), self.networks.quantiser.encode)
+        return [np.stack(_filled_up(song)).astype(np.uint16) for song in told]
+
     def latents(self, audio: Audio) -> Samples:
         """Points ``[token_count(n), 32]``, float32, of phase 0, whose nearest centres by angle `encode` names."""
-        states = self._states(self._usable(audio), token_count(audio.length))
-        return _samples(self.networks.quantiser.points(states[None])[0])
+        return self.latents_batch([audio])[0]
+
+    @torch.inference_mode()
+    def latents_batch(self, songs: Iterable[Audio]) -> list[Samples]:
+        """The same of several songs."""
+        told = self._told(songs, phases(1, self.config.windows), self.networks.quantiser.points)
+        return [_samples(song[0]) for song in told]
 
     def centroids(self) -> Samples:
         """``[16384, 32]``, float32."""
@@ -179,25 +186,34 @@ class MuCodec:
             )
         return list(statistics.restored(solved))
 
-    def _phase(self, sound: Tensor, phase: Phase, total: int, rows: Sequence[Tensor]) -> Tensor:
-        """Codes ``[total]`` of one shift of the windows; `rows` are those of the shifts before it."""
-        if phase.first_code >= total or phase.first_sample >= sound.shape[1]:
-            return rows[0]
-        states = self._states(sound[:, phase.first_sample :], total - phase.first_code)
-        codes = self.networks.quantiser.encode(states[None])[0]
-        return torch.cat([rows[0][: phase.first_code], codes]) if rows else codes
+    def _told(
+        self, songs: Iterable[Audio], shifts: Sequence[Phase], tell: Callable[[Tensor], Tensor]
+    ) -> list[list[Tensor]]:
+        """What `tell` says of MuQ's states, ``[count, ...]`` by song and shift of the windows: of the codes from the
+        shift's first one to the song's last. `tell` takes and gives windows ``[B, 1024, ...]``."""
+        counts: list[list[int]] = []
 
-    def _states(self, sound: Tensor, count: int) -> Tensor:
-        """``[count, width]``: MuQ's states of the first `count` codes of levelled audio."""
-        windows = encoding_windows(sound, count, self.config.windows)
-        return torch.cat(in_batches(list(windows), ENCODED_AT_ONCE, self.window_states, "MuQ"))[:count]
+        def windows() -> Iterator[Tensor]:
+            for audio in songs:
+                sound, total = self._usable(audio), token_count(audio.length)
+                counts.append([_reached(shift, total, audio.length) for shift in shifts])
+                for shift, count in zip(shifts, counts[-1], strict=True):
+                    if count:
+                        yield from encoding_windows(sound[:, shift.first_sample :], count, self.config.windows)
 
-    def window_states(self, windows: Sequence[Tensor]) -> list[Tensor]:
-        """Windows ``[2, 1966560]`` -> states ``[1024, width]`` each."""
-        stereo = torch.stack(list(windows)).to(self.device, self.networks.muq.conv.linear.weight.dtype)
+        def work(batch: Sequence[Tensor]) -> list[Tensor]:
+            return list(tell(self.states(torch.stack(list(batch)))).cpu())
+
+        told = iter(in_batches(windows(), self.encoded_at_once, work, "MuQ", filled=True))
+        return [[_joined(told, count) for count in song] for song in counts]
+
+    def states(self, windows: Tensor) -> Tensor:
+        """Windows ``[B, 2, 1966560]`` of levelled audio -> MuQ's states ``[B, 1024, width]``."""
+        stereo = windows.to(self.device, self.networks.muq.conv.linear.weight.dtype)
         mono = halved((stereo[:, 0] + stereo[:, 1]) / 2.0)
         whole = mono.shape[-1] // SAMPLES_PER_STATE * SAMPLES_PER_STATE
-        return list(self.networks.muq(mono[:, :whole], last=LAYER)[-1])
+        hidden: Tensor = self.networks.muq(mono[:, :whole], last=LAYER)[-1]
+        return hidden
 
     def _usable(self, audio: Audio) -> Tensor:
         """``[2, samples]``, levelled."""
@@ -212,6 +228,23 @@ class MuCodec:
         if self.config.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device, dtype=getattr(torch, self.config.precision))
+
+
+def _reached(shift: Phase, total: int, samples: int) -> int:
+    """How many of a song's codes come from its windows."""
+    return max(0, total - shift.first_code) if shift.first_sample < samples else 0
+
+
+def _joined(windows: Iterator[Tensor], count: int) -> Tensor:
+    """As many of the next windows ``[1024, ...]`` as `count` codes come from, and of them those."""
+    parts = [next(windows) for _ in range(-(-count // WINDOW_TOKENS))]
+    return torch.cat(parts)[:count] if parts else torch.empty(0)
+
+
+def _filled_up(shifts: Sequence[Tensor]) -> list[NDArray[np.int64]]:
+    """All codes of each shift of the windows: before its first one they are those of shift 0."""
+    first = shifts[0].numpy()
+    return [np.concatenate([first[: len(first) - len(codes)], codes.numpy().astype(np.int64)]) for codes in shifts]
 
 
 def _samples(tensor: Tensor) -> Samples:

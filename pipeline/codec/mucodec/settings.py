@@ -7,6 +7,7 @@ from pydantic import Field
 from pipeline.config import Config
 
 WINDOW_TOKENS = 1024  # codes of one window: 40.96 s
+ENCODED_AT_ONCE = 3  # windows; the released code's batch_size
 ASSETS = ("mucodec", "mucodec-vae")  # in this order their hashes make the codec's one
 DECODING = ("guidance", "steps", "seed", "precision")  # settings that no code depends on
 

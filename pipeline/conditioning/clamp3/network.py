@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, XLMRobertaConfig, XLMRobertaMode
 WIDTH = 768
 LENGTH = 128  # tokens or windows a segment; MAX_TEXT_LENGTH and MAX_AUDIO_LENGTH of code/config.py
 PAD_TOKEN = 1  # XLM-R's
-Tower = Callable[[Tensor, Tensor], Tensor]  # [1, LENGTH, ...] and its mask [1, LENGTH] -> [1, WIDTH]
+Tower = Callable[[Tensor, Tensor], Tensor]  # [B, T, ...] and its mask [B, T] -> [B, WIDTH]
 
 
 def text_config(**changes: Any) -> XLMRobertaConfig:
@@ -41,24 +41,29 @@ class Clamp3(nn.Module):
 
     def text(self, ids: Tensor) -> Tensor:
         """Token ids ``[T]``, both markers included -> ``[width]``"""
-        return over_segments(ids, self._text_segment, PAD_TOKEN)
+        return over_segments(ids, self.text_tower, PAD_TOKEN)
 
     def audio(self, vectors: Tensor) -> Tensor:
-        """MERT vectors ``[N, 768]`` of a recording's windows -> ``[width]``; a zero vector marks either end."""
-        marker = vectors.new_zeros(1, vectors.shape[1])
-        return over_segments(torch.cat([marker, vectors, marker]), self._audio_segment, 0)
+        """MERT vectors ``[N, 768]`` of a recording's windows -> ``[width]``."""
+        return over_segments(marked(vectors), self.audio_tower, 0)
 
     def audio_of_one(self, vector: Tensor) -> Tensor:
         """One vector ``[768]`` as a sequence of length 1 without markers (LaDA-Band's released code) -> ``[width]``"""
-        return self._audio_segment(vector[None, None], vector.new_ones(1, 1))[0]
+        return self.audio_tower(vector[None, None], vector.new_ones(1, 1))[0]
 
-    def _text_segment(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def text_tower(self, ids: Tensor, mask: Tensor) -> Tensor:
         hidden = self.text_model(ids, attention_mask=mask).last_hidden_state
         return pooled(hidden, mask, self.text_proj)
 
-    def _audio_segment(self, vectors: Tensor, mask: Tensor) -> Tensor:
+    def audio_tower(self, vectors: Tensor, mask: Tensor) -> Tensor:
         hidden = self.audio_model(inputs_embeds=vectors, attention_mask=mask).last_hidden_state
         return pooled(hidden, mask, self.audio_proj)
+
+
+def marked(vectors: Tensor) -> Tensor:
+    """A zero vector marks either end of a recording's ``[N, width]``."""
+    marker = vectors.new_zeros(1, vectors.shape[1])
+    return torch.cat([marker, vectors, marker])
 
 
 def pooled(hidden: Tensor, mask: Tensor, project: nn.Module) -> Tensor:
@@ -69,22 +74,30 @@ def pooled(hidden: Tensor, mask: Tensor, project: nn.Module) -> Tensor:
 
 
 def over_segments(sequence: Tensor, tower: Tower, pad: int) -> Tensor:
-    """A tower's answer for a sequence ``[T, ...]`` of any length >= 1: the weighted mean over its segments.
+    """A tower's answer for a sequence ``[T, ...]`` of any length >= 1, segment by segment."""
+    with torch.inference_mode():
+        answers = [tower(part[None], mask[None]) for part, mask in segments(sequence, pad)]
+    return merged(torch.cat(answers), len(sequence))
+
+
+def segments(sequence: Tensor, pad: int) -> list[tuple[Tensor, Tensor]]:
+    """A sequence ``[T, ...]`` in segments ``[LENGTH, ...]``, padded, each with its mask ``[LENGTH]``."""
+    parts = list(torch.split(sequence, LENGTH))
+    parts[-1] = sequence[-LENGTH:]
+    return [_padded(part, pad) for part in parts]
+
+
+def merged(answers: Tensor, length: int) -> Tensor:
+    """Answers ``[segments, width]`` for a sequence of that length -> its own ``[width]``, their weighted mean.
 
     Weights are 128 for every whole segment and the remainder for the last, although that one holds the last 128.
     """
-    length = len(sequence)
-    segments = list(torch.split(sequence, LENGTH))
-    segments[-1] = sequence[-LENGTH:]
     weights = [LENGTH] * (length // LENGTH) + ([length % LENGTH] if length % LENGTH else [])
-    answers = torch.cat([_padded(segment, tower, pad) for segment in segments])
     shares = torch.tensor(weights, dtype=answers.dtype, device=answers.device)
     return (answers * shares[:, None]).sum(0) / shares.sum()
 
 
-def _padded(segment: Tensor, tower: Tower, pad: int) -> Tensor:
-    missing = LENGTH - len(segment)
-    filler = segment.new_full((missing, *segment.shape[1:]), pad)
+def _padded(segment: Tensor, pad: int) -> tuple[Tensor, Tensor]:
+    filler = segment.new_full((LENGTH - len(segment), *segment.shape[1:]), pad)
     mask = torch.arange(LENGTH, device=segment.device) < len(segment)
-    with torch.inference_mode():
-        return tower(torch.cat([segment, filler])[None], mask[None].long())
+    return torch.cat([segment, filler]), mask.long()
