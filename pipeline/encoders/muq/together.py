@@ -6,11 +6,11 @@ in the batch; padding itself changes it by rounding alone. (Where it stands in t
 widths are multiples of 64, as the published ones are: no row holds what is left over of a CPU's vectors.) A sound of
 which one fills a batch is neither padded nor hidden in part: it is heard as the released code hears it.
 
-The convolutions at MuQ's front hear one sound at a time, unpadded. They are 13.6e9 multiplications a second of audio,
-a layer of the conformer is 0.6e9: 69 to 79 % of the work with ten or six layers. 30 s are 96,000 places with 512
-channels each, 3000 tiles of 128 x 128 for the 132 multiprocessors of an H100: a batch would gain nothing there, and
-padding would cost. In the conformer 30 s are 750 places, 48 such tiles: there a batch fills what one sound leaves idle.
-All of it is computed from the published sizes, not measured.
+The convolutions at MuQ's front hear one sound at a time, unpadded. They are 13.7e9 multiplications a second of audio, a
+layer of the conformer is 0.6e9: 68 to 78 % of those for 30 s, with ten or six layers. There 30 s are 96,000 places with
+512 channels, 3000 tiles of 128 x 128 for the 132 multiprocessors of an H100: a batch would gain nothing, and padding
+would cost. In the conformer they are 750 places, 48 such tiles: there a batch fills what one sound leaves idle. All of
+it is computed from the published sizes (the multiplications by torch's counter), not timed.
 """
 
 from collections.abc import Callable, Sequence
