@@ -3,7 +3,8 @@
 Conventions: 44.1 kHz; the package reads and writes files, so a song passes through a temporary folder. It scales what
 is louder than its limit, the vocal apart from the mixture: the mixture goes in at half of full scale, and a vocal that
 reaches the limit all the same is refused. The checkpoint is a pickle that the package unpickles; before that it must
-pass torch's restricted loader, which lets nothing through that could run.
+pass torch's restricted loader, which lets nothing through that could run. Songs go one at a time: the package takes
+one file after the other, whatever it is given.
 """
 
 import logging

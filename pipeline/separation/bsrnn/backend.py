@@ -1,8 +1,10 @@
 """Separation with the band-split RNN, the system that the paper names: segments of three seconds, half overlapping.
 
 Conventions: stereo at 44.1 kHz inside. Segments fade into each other with a Hann window, so that a song of any length
-comes out without seams; the last one is filled up with silence. In float32: in bfloat16 the masks were 44 dB from those
-(random weights, tests/pipeline/test_precision.py).
+comes out without seams; the last one is filled up with silence. Segments of several songs fill batches of one shape;
+on a CPU a segment's place in its batch changes no bit where the layers' widths are multiples of 8, as the published
+ones are; odd widths are rounded by their place. In float32: in bfloat16 the masks were 44 dB from those (random
+weights, tests/pipeline/test_precision.py).
 """
 
 from collections.abc import Iterator, Sequence
