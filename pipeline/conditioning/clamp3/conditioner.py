@@ -3,8 +3,8 @@
 Conventions: vectors are float32 ``[768]``, not of norm 1. A text's lines that are empty or said before are dropped, the
 rest is joined by the separator, as the released code does. Windows and texts of several songs fill batches of one
 shape: windows are of one length, texts are padded to 128 tokens and masked, alone too. In float32: bfloat16 leaves
-vectors at a cosine of 0.9999 and more, but with random weights, MERT's included, it moves them by more than what tells sounds apart (3.5 dB more,
-tests/pipeline/test_precision_published.py).
+vectors at a cosine of 0.9999 and more, but with random weights, MERT's included, it moves them by more than what tells
+sounds apart (3.5 dB more, tests/pipeline/test_precision_published.py).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
