@@ -44,6 +44,8 @@ SETTINGS = [  # for songs of half a minute that untrained networks take apart
     "selection.doubtful=stage2", "artifacts.max_accompaniment_singing=1.0", "artifacts.max_vocal_leak=100.0",
     "artifacts.max_accompaniment_leak=100.0", "annotation.caption.max_tokens=8", "annotation.lyrics.max_tokens=8",
     "build.workers=1",
+    "build.resources={separation: {songs_seconds: 600}, tokenization: {songs_seconds: 600},"
+    " tokenization-copies: {songs_seconds: 600}}",  # several songs at once, as on a GPU
 ]  # fmt: skip
 BACKENDS = {
     "quality": "songeval", "separation": "demucs", "structure": "songformer", "annotation": "qwen2_audio+qwen3_asr",
