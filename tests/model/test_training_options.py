@@ -1,4 +1,4 @@
-"""Options of the loop in whole runs: bfloat16 and clipping."""
+"""Options of the loop in whole runs: precision, clipping, decay, recomputing, compiling, workers; what it journals."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,10 +9,13 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from synthetic_dataset import song, write_dataset
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from test_optimisation import with_compiler
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from model import checkpoint, journal
+from model.checkpoint import WEIGHTS
 from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
+from model.optimisation import learning_rate
 from model.train import train
 
 TINY = ModelConfig(layers=2, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8, attention_dropout=0.2)
@@ -52,6 +55,10 @@ def losses(folder: Path) -> list[float]:
     return [float(line["loss"]) for line in journal.read(folder.parent)]
 
 
+def same_bytes(one: Path, other: Path) -> bool:
+    return (one / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
+
+
 @contextmanager
 def watched(register: Callable[[Any], Any], look: Callable[[Optimizer], object]) -> Iterator[list[Any]]:
     """What `look` finds at every optimiser step."""
@@ -64,6 +71,10 @@ def watched(register: Callable[[Any], Any], look: Callable[[Optimizer], object])
 def gradient_norm(optimizer: Optimizer) -> float:
     grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     return float(torch.cat([grad.flatten() for grad in grads]).norm())
+
+
+def first_of_each_group(optimizer: Optimizer) -> list[torch.Tensor]:
+    return [group["params"][0].detach().clone() for group in optimizer.param_groups]
 
 
 def test_bfloat16_trains_nearly_what_float32_trains_and_keeps_float32_weights(dataset: Path, tmp_path: Path) -> None:
@@ -85,3 +96,66 @@ def test_smaller_gradients_are_left_as_they_are(dataset: Path, tmp_path: Path) -
     with watched(register_optimizer_step_pre_hook, gradient_norm) as applied:
         folder = trained(dataset, tmp_path, clip=100.0)
     assert applied == pytest.approx([float(line["grad_norm"]) for line in journal.read(folder.parent)], rel=1e-3)
+
+
+def test_every_step_has_its_rate_and_spares_what_does_not_decay(dataset: Path, tmp_path: Path) -> None:
+    stage = STAGE.model_copy(update={"decay": "matrices", "weight_decay": 0.3})
+
+    def settings(optimizer: Optimizer) -> list[tuple[float, float]]:
+        return [(group["lr"], group["weight_decay"]) for group in optimizer.param_groups]
+
+    with watched(register_optimizer_step_pre_hook, settings) as applied:
+        folder = trained(dataset, tmp_path, stage)
+    rates = [learning_rate(stage, step) for step in range(STEPS)]
+    assert applied == [[(rate, 0.3), (rate, 0.0)] for rate in rates]
+    assert [line["lr"] for line in journal.read(folder.parent)] == rates
+
+
+def test_a_step_of_adamw_is_the_papers(dataset: Path, tmp_path: Path) -> None:
+    """The first one in closed form: Adam moves by the sign of the gradient, decay by a share of the weight."""
+    stage = STAGE.model_copy(update={"decay": "matrices", "weight_decay": 0.3, "eps": 1e-20})
+
+    def before(optimizer: Optimizer) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        grads = [group["params"][0].grad for group in optimizer.param_groups]
+        assert all(grad is not None for grad in grads)
+        return list(zip(first_of_each_group(optimizer), [g.sign() for g in grads if g is not None], strict=True))
+
+    with watched(register_optimizer_step_pre_hook, before) as olds:  # noqa: SIM117
+        with watched(register_optimizer_step_post_hook, first_of_each_group) as news:
+            trained(dataset, tmp_path, stage)
+    rate = learning_rate(stage, 0)
+    for (old, sign), new, decay in zip(olds[0], news[0], (0.3, 0.0), strict=True):
+        torch.testing.assert_close(new, old * (1 - rate * decay) - rate * sign)
+
+
+def test_recomputed_layers_train_to_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
+    plain, again = (trained(dataset, tmp_path / str(on), recompute=on) for on in (False, True))
+    assert losses(again) == losses(plain)
+    assert same_bytes(again, plain)
+
+
+def test_data_workers_train_to_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
+    alone, helped = (trained(dataset, tmp_path / str(workers), workers=workers) for workers in (0, 2))
+    assert losses(helped) == losses(alone)
+    assert same_bytes(helped, alone)
+
+
+def test_a_line_of_the_journal_tells_all_that_is_worth_knowing(dataset: Path, tmp_path: Path) -> None:
+    folder = trained(dataset, tmp_path)
+    for line in journal.read(folder.parent):
+        by_ratio = {name for name in line if name.startswith("masked_accuracy_")}
+        assert by_ratio
+        assert set(line) - by_ratio >= {
+            "step", "stage", "loss", "cml", "rtd", "lr", "grad_norm", "masked_accuracy", "tokens_per_second", "mfu",
+            "rtd_auc", "rtd_balanced_accuracy", "rtd_replaced_share", "reference_impossible",
+        }  # fmt: skip
+        assert 0 < float(line["mfu"]) < 1
+    assert {"val_nll", "val_nll_silent"} <= set(journal.read(folder.parent)[-1])
+
+
+@with_compiler
+def test_compiled_layers_train_nearly_the_same_under_the_same_names(dataset: Path, tmp_path: Path) -> None:
+    model = TINY.model_copy(update={"attention_dropout": 0.0})  # it draws other numbers when compiled
+    plain, compiled = (trained(dataset, tmp_path / str(on), model=model, compile=on) for on in (False, True))
+    assert losses(compiled) == pytest.approx(losses(plain), rel=1e-4)
+    assert checkpoint.load(compiled).weights().keys() == checkpoint.load(plain).weights().keys()
