@@ -151,6 +151,43 @@ def test_playing_repeats_by_seed_and_hears_vocal_prefix_and_scale() -> None:
     assert not torch.allclose(played(), guided)
 
 
+def test_it_learns_the_velocity_that_is_known_in_closed_form() -> None:
+    """Songs of N(the vocal's number, SPREAD^2): the least error at time t is s^2 / ((1 - t)^2 s^2 + t^2)."""
+    torch.manual_seed(0)
+    config = flowing(latent_width=1, attention_dropout=0.0)
+    network, g = FlowPredictor(config), torch.Generator().manual_seed(0)
+    steps, rows = 500, 128
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+    def error(count: int) -> tuple[Tensor, Tensor]:
+        vocal_BTL = 2 * torch.randn(count, 4, 1, generator=g)
+        song_BTL = vocal_BTL + SPREAD * torch.randn(vocal_BTL.shape, generator=g)
+        noise_BTL, time_B = torch.randn(vocal_BTL.shape, generator=g), torch.randn(count, generator=g).sigmoid()
+        time_B11 = time_B[:, None, None]
+        found = network(
+            vocal_BTL, torch.lerp(song_BTL, noise_BTL, time_B11), time_B,
+            torch.zeros(count, config.prefix_slots, config.prefix_width), None,
+            torch.ones(count, config.prefix_slots, dtype=torch.bool),
+        )  # fmt: skip
+        least = SPREAD**2 / ((1 - time_B) ** 2 * SPREAD**2 + time_B**2)
+        return (found - (noise_BTL - song_BTL)).square().mean(dim=(1, 2)), least
+
+    untrained = float(error(4096)[0].mean().detach())
+    for _ in range(steps):
+        loss = error(rows)[0].mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        found, least = error(16_384)
+    excess = found - least
+    assert untrained > 5 * float(least.mean())
+    assert float(excess.mean()) < 0.1 * float(least.mean())
+    assert float(excess.mean()) > -4 * float(excess.std()) / len(excess) ** 0.5
+
+
 def test_times_are_told_apart() -> None:
     told = waves(torch.linspace(0, 1, 50))
     assert torch.cdist(told, told).fill_diagonal_(torch.inf).min() > 0.5
