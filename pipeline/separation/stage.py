@@ -27,6 +27,8 @@ class SeparationConfig(Config):
     demucs_model: str = "htdemucs"  # Demucs' default; htdemucs_ft is four times as slow and 0.2 dB better (its README)
     demucs_repo: str = ""  # folder with weights of your own, which are pickles: trust them; empty = the pulled asset
     demucs_overlap: float = 0.25  # part of a segment; Demucs' default
+    # of BSRNN's network: in bfloat16 its masks end 44 dB from float32's (random weights, test_precision in tests/)
+    bsrnn_precision: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclass(frozen=True, slots=True)

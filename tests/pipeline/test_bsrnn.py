@@ -119,6 +119,16 @@ def test_songs_of_unequal_lengths_share_batches_and_sound_as_alone(at_once: int)
     np.testing.assert_allclose(one_by_one(songs[1]).vocal.samples, alone[1].vocal.samples, atol=1e-6)
 
 
+def test_in_bfloat16_the_network_alone_rounds() -> None:
+    network = build(Shape(width=16, hidden=16, layers=2, mask=32))
+    song = Audio(np.random.default_rng(0).normal(0, 0.1, (2, 48_000)).astype(np.float32), 48_000)
+    low = SeparationConfig(backend="bsrnn", bsrnn_precision="bfloat16")
+    full, half = (BandSplitSeparator(one, network, "", "")(song) for one in (SeparationConfig(backend="bsrnn"), low))
+    off = half.vocal.samples - full.vocal.samples
+    assert 0 < np.square(off).mean() < 1e-3 * np.square(full.vocal.samples).mean()
+    np.testing.assert_allclose(half.vocal.samples + half.accompaniment.samples, song.samples, atol=1e-6)
+
+
 def test_batches_follow_the_length_of_a_segment_and_the_device() -> None:
     assert stage.needs(SeparationConfig(backend="bsrnn")).songs_seconds > 0
     assert stage.needs(SeparationConfig(backend="roformer")).songs_seconds == 0

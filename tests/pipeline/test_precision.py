@@ -133,7 +133,7 @@ def test_clamp3s_vectors_keep_their_direction() -> None:
     assert likeness > 0.999
 
 
-def test_bsrnn_would_leave_what_rounding_leaves() -> None:
+def test_bsrnns_masks_bear_bfloat16() -> None:
     network = cast(BandSplitRNN, randomised(BandSplitRNN(BandShape(width=16, hidden=16, layers=3, mask=32))))
     features = torch.randn(1, 1025, 40, 4, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
