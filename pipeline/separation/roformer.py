@@ -9,6 +9,7 @@ one file after the other, whatever it is given.
 
 import logging
 import pickle
+import shutil
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,13 +36,14 @@ def build(config: SeparationConfig) -> "RoformerSeparator":
 
 
 class RoformerSeparator:
-    """`BackendUnavailable` where the package or the pulled checkpoint is missing, or the latter would run something."""
+    """`BackendUnavailable` where the package, ffmpeg or the pulled checkpoint is missing, or would run something."""
 
     name, backend = "separation", "roformer"
 
     def __init__(self, config: SeparationConfig) -> None:
         self.config = config
         package = _package()
+        require_ffmpeg()
         weights = held(ASSET)
         self.weights_sha256, self.licence = combined((weights,))
         checkpoint = weights.path(weights.asset.files[0].path)
@@ -75,6 +77,15 @@ def _package() -> Any:
     except ImportError as error:
         wanted = f"separation backend 'roformer' needs the package audio-separator: {AUDIO_SEPARATOR.install}"
         raise BackendUnavailable(f"{wanted} ({error})") from error
+
+
+def require_ffmpeg() -> None:
+    """The package calls it before anything else, whatever the file is."""
+    if shutil.which("ffmpeg") is None:
+        raise BackendUnavailable(
+            "separation backend 'roformer': audio-separator needs the program ffmpeg, and none is on the PATH; install "
+            "it (apt-get install ffmpeg)"
+        )
 
 
 def _require_harmless(checkpoint: Path) -> None:

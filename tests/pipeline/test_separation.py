@@ -190,6 +190,19 @@ def test_a_file_that_names_another_class_is_not_loaded(
         build(SeparationConfig(backend="demucs"))
 
 
+def test_without_ffmpeg_roformer_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.separation.roformer import require_ffmpeg
+
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    require_ffmpeg()
+    program.unlink()
+    with pytest.raises(BackendUnavailable, match=r"needs the program ffmpeg.*apt-get install ffmpeg"):
+        require_ffmpeg()
+
+
 def test_demucs_and_roformer_say_what_they_lack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path))
     with pytest.raises(BackendUnavailable, match="backline assets pull demucs-htdemucs"):
