@@ -137,15 +137,16 @@ def test_recomputed_layers_train_to_the_same_bytes(dataset: Path, tmp_path: Path
 
 
 def test_data_workers_train_to_the_same_bytes(dataset: Path, tmp_path: Path) -> None:
-    """In a process of its own, as everywhere but in tests: workers are forks of it, threads and all."""
-    alone, run, out = trained(dataset, tmp_path / "alone"), tmp_path / "train_run.json", tmp_path / "helped"
-    settings = TrainRun.model_validate_json((alone / checkpoint.RUN).read_text(encoding="utf-8"))
-    helped = settings.model_copy(update={"training": settings.training.model_copy(update={"workers": 2})})
-    run.write_text(helped.model_dump_json(), encoding="utf-8")
-    words = [sys.executable, "-m", "model.train", "--run", run, "--dataset", dataset, "--out", out]
-    subprocess.run(list(map(str, words)), check=True, timeout=250)
-    assert losses(out / "final") == losses(alone)
-    assert same_bytes(out / "final", alone)
+    """In processes of their own, as everywhere but in tests: workers are forks of the trainer, threads and all."""
+    settings = TrainRun.model_validate_json((trained(dataset, tmp_path) / checkpoint.RUN).read_text(encoding="utf-8"))
+    for workers in (0, 2):
+        run, training = tmp_path / f"{workers}.json", settings.training.model_copy(update={"workers": workers})
+        run.write_text(settings.model_copy(update={"training": training}).model_dump_json(), encoding="utf-8")
+        words = ["-m", "model.train", "--run", run, "--dataset", dataset, "--out", tmp_path / str(workers)]
+        subprocess.run([sys.executable, *map(str, words)], check=True, timeout=120)
+    alone, helped = tmp_path / "0" / "final", tmp_path / "2" / "final"
+    assert losses(helped) == losses(alone)
+    assert same_bytes(helped, alone)
 
 
 def test_a_line_of_the_journal_tells_all_that_is_worth_knowing(dataset: Path, tmp_path: Path) -> None:
