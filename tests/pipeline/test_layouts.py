@@ -101,7 +101,7 @@ def test_suno70ks_held_out_songs_are_those_of_the_published_data_set(tmp_path: P
     (root / "suno70k_metadata.jsonl").write_text("\n".join(map(json.dumps, songs)) + "\n")
     folder = (tmp_path if beside else root) / "suno70k_prompt_val"
     folder.mkdir()
-    table = pa.table({"keys": ["c"], "filename": ["/root/c.mp3"], "tags": [["rock"]]})
+    table = pa.table({"keys": ["c"], "filename": ["/music/c.mp3"], "tags": [["rock"]]})
     with pa.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:
         stream.write_table(table)
     assert [song.split for song in read("suno70k", str(root), tmp_path)] == ["train", "train", "test"]
