@@ -79,6 +79,8 @@ def spread(accelerator: Accelerator, objective: nn.Module, network: nn.Module, s
     plugin = accelerator.state.fsdp_plugin
     plugin.auto_wrap_policy = transformer_auto_wrap_policy
     plugin.transformer_cls_names_to_wrap = _units(network)
+    if any(True for _ in network.buffers()):  # loading so, Accelerate 1.15 takes every tensor of the state for a shard
+        plugin.cpu_ram_efficient_loading = False
     sharded, _ = accelerator.prepare(objective, adamw(objective, stage))  # it demands an optimiser; ours come by stage
     return sharded  # type: ignore[no-any-return]
 

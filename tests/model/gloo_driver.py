@@ -1,7 +1,8 @@
 """What `test_gloo.py` launches on several processes: short trainings in float64, one folder a case.
 
 Arguments: the dataset, the folder for the runs, and cases as JSON: name -> {"accumulation", "batch_size", "objective",
-"stop" (steps, 0 = to the end), "listen" (whether a voice is played to at the end)}.
+"stop" (steps, 0 = to the end), "listen" (whether a voice is played to at the end), "weight_mean", "recompute",
+"kind" (of the model)}.
 """
 
 import json
@@ -45,7 +46,13 @@ class StopAfter(StopRequest):
 
 
 def recipe(
-    accumulation: int, batch_size: int, objective: dict[str, object], weight_mean: float = 0.0, listen: bool = False
+    accumulation: int,
+    batch_size: int,
+    objective: dict[str, object],
+    weight_mean: float = 0.0,
+    listen: bool = False,
+    recompute: bool = False,
+    kind: str = "mask",
 ) -> TrainRun:
     """One short stage, songs shorter than the crop among others."""
     stage = StageConfig(
@@ -56,10 +63,11 @@ def recipe(
         {
             "stages": [stage], "objective": objective, "precision": "no", "crop_mode": "slice", "log_with": "",
             "log_every": 1, "checkpoint_every": 100, "weight_mean": weight_mean, "listen_every": STEPS * listen,
+            "recompute": recompute,
         }
     )  # fmt: skip
     sampler = SamplerConfig(steps=4, guidance_text=2.0)
-    return TrainRun(model=MODEL, training=training, sampler=sampler)
+    return TrainRun(model=MODEL.model_copy(update={"kind": kind}), training=training, sampler=sampler)
 
 
 def forget_devices() -> None:

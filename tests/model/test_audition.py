@@ -1,6 +1,7 @@
 """What a run leaves to be seen and heard: pictures of its journal, a voice played along with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import soundfile
 import torch
 from synthetic_dataset import song
 
-from model.audition import SECONDS, audition, span_of
+from model.audition import SECONDS, audition, span_of, voice_of
 from model.config import ModelConfig, SamplerConfig, TrainRun
 from model.curves import PICTURE, draw
 from model.journal import METRICS
 from model.network import MaskPredictor
 from pipeline.codec import codec as codecs
+from pipeline.records.schema import Sample
 
 TINY = ModelConfig(layers=1, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8)
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -37,9 +39,28 @@ def test_a_voice_is_played_to_and_the_same_step_sounds_the_same(tmp_path: Path) 
     assert heard[0].with_suffix(".png").read_bytes()[:8] == PNG
 
 
-@pytest.mark.parametrize(("tokens", "begin"), [(2000, 0), (100, 0)])
-def test_the_voice_is_taken_from_its_first_note_on(tokens: int, begin: int) -> None:
-    assert span_of(song("v", tokens)) == slice(begin, begin + round(25 * SECONDS))
+def singing(key: str, tokens: int, *spans: tuple[float, float]) -> Sample:
+    made = song(key, tokens, split="val")
+    return replace(made, info=replace(made.info, vocal_active=spans))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "spans", "begin"),
+    [
+        (2000, [(10.0, 12.0), (30.0, 40.0)], 250),
+        (2000, [(75.0, 78.0)], 1500),  # the song's last 20 s
+        (2000, [], 0),
+        (100, [(1.0, 2.0)], 0),
+    ],
+)
+def test_the_voice_is_taken_from_its_first_note_on(tokens: int, spans: list[tuple[float, float]], begin: int) -> None:
+    assert span_of(singing("v", tokens, *spans)) == slice(begin, begin + round(25 * SECONDS))
+
+
+def test_the_first_song_that_somebody_sings_is_played_to() -> None:
+    silent, sung = singing("a", 100), singing("b", 100, (0.0, 1.0))
+    assert voice_of([silent, sung]).info.key == "b"
+    assert voice_of([silent]).info.key == "a"
 
 
 def test_a_runs_picture_is_drawn_from_its_journal(tmp_path: Path) -> None:

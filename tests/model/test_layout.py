@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.config import CODES, MASK, PAD, VOCAL_PAD, ModelConfig
+from model.layout import two_blocks
 from model.network import MaskPredictor, ahead, behind, parameter_counts
 
 LENGTHS = (9, 4, 1, 7)
@@ -162,8 +163,9 @@ def test_frame_3_hears_this_much_of_the_vocal(given: dict[str, object], heard: r
 
 
 def test_aligned_positions_say_which_vocal_frame_sounds_at_the_same_time() -> None:
-    """With the same embedding everywhere, only positions tell frames apart: aligned, both tracks have the same ones."""
     concat, aligned = built(layout="prefix"), built(layout="prefix", positions="aligned")
+    assert two_blocks(concat.config, 2, 3, None).tolist() == [0, 1, *(2, 3, 4), *(5, 6, 7)]
+    assert two_blocks(aligned.config, 2, 3, None).tolist() == [0, 1, *(2, 3, 4), *(2, 3, 4)]
     batch = alone(songs(), 0)
     assert not torch.allclose(concat.hidden(**batch), aligned.hidden(**batch))
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from synthetic_dataset import song, write_dataset
+from test_gloo import heard_by_ours
 from test_optimisation import with_compiler
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from model import checkpoint, journal
 from model.checkpoint import WEIGHTS
-from model.config import ModelConfig, StageConfig, TrainingConfig, TrainRun
+from model.config import ModelConfig, ObjectiveConfig, StageConfig, TrainingConfig, TrainRun
+from model.data import Drawing, MicroBatches, RowSource, Slicing
+from model.objective import Objective, denominators
 from model.optimisation import learning_rate
+from model.shards import ShardSamples
 from model.train import train
 
 TINY = ModelConfig(layers=2, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8, attention_dropout=0.2)
@@ -160,6 +165,42 @@ def test_a_line_of_the_journal_tells_all_that_is_worth_knowing(dataset: Path, tm
         }  # fmt: skip
         assert 0 < float(line["mfu"]) < 1
     assert {"val_nll", "val_nll_silent"} <= set(journal.read(folder.parent)[-1])
+
+
+@pytest.mark.parametrize("scope", ["micro_batch", "global"])
+def test_the_mean_over_masked_codes_is_each_micro_batchs_or_the_steps(
+    dataset: Path, tmp_path: Path, scope: str
+) -> None:
+    config = ObjectiveConfig.model_validate({"loss": "mean_masked", "scope": scope, "rtd": {"weight": 0.0}})
+    model = TINY.model_copy(update={"attention_dropout": 0.0})
+    folder = trained(dataset, tmp_path, STAGE.model_copy(update={"steps": 1}), model, objective=config)
+    torch.manual_seed(0)
+    objective = Objective(model, config)
+    source = RowSource(ShardSamples(dataset, "train-stage1"), Drawing(0, 0, 32, "slice", 0.5))
+    data = MicroBatches(source, Slicing(0, 0, 2, 0, 1, config))
+    losses = torch.stack([objective(data[index]).masked_loss for index in range(2)])
+    codes = torch.stack([denominators(config, data[index]).masked for index in range(2)])
+    assert codes[0] != codes[1], "else the two are the same"
+    mean = (losses / codes).mean() if scope == "micro_batch" else losses.sum() / codes.sum()
+    mean.backward()  # type: ignore[no-untyped-call]
+    (line,) = journal.read(folder.parent)
+    assert line["loss"] == pytest.approx(float(mean.detach()), rel=1e-6)
+    norm = torch.cat([p.grad.flatten() for p in objective.parameters() if p.grad is not None]).norm()
+    assert line["grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_a_run_that_plays_to_a_voice_trains_like_one_that_does_not(tmp_path: Path) -> None:
+    held_out = song("v", 60, seed=9, split="val")
+    held_out = replace(held_out, info=replace(held_out.info, vocal_active=((0.4, 1.6),)))
+    songs = [heard_by_ours(song(f"s{i}", 200, seed=i)) for i in range(3)]
+    dataset = write_dataset(tmp_path / "data", {"train-stage1": [songs], "val": [[heard_by_ours(held_out)]]})
+    deaf, listening = (trained(dataset, tmp_path / str(every), listen_every=every) for every in (0, 3))
+    assert same_bytes(listening, deaf)
+    assert losses(listening) == losses(deaf)
+    heard = [f"step-{step:08d}.{kind}" for step in (3, STEPS) for kind in ("flac", "png")]
+    assert {path.name for path in (listening.parent / "heard").iterdir()} == {"voice.flac", "truth.flac", *heard}
+    assert not (deaf.parent / "heard").exists()
+    assert {"val_nll", "val_nll_sung", "val_nll_silent"} <= set(journal.read(listening.parent)[-1])
 
 
 @with_compiler
