@@ -20,7 +20,7 @@ from model.network import MaskPredictor
 from pipeline.codec.codec import FRAME_RATE
 
 TRUE, SHIFTED, TRANSPOSED, OTHER = "true", "shifted", "transposed", "other song"
-TWIN, TWIN_OTHER, UNIGRAM = "twin", "twin, other song", "unigram"
+TWIN, TWIN_AGAIN, TWIN_OTHER, UNIGRAM = "twin", "twin again", "twin, other song", "unigram"
 ARMS = (TRUE, SHIFTED, TRANSPOSED, OTHER)
 SHIFT_SECONDS = (2.0, 8.0)  # ours
 DRAWS, CONFIDENCE = 2000, 0.95  # of the bootstrap
@@ -94,9 +94,10 @@ def unigram_nats(counts: NDArray[np.int64], song: Held) -> float:
 
 
 def gains(scores: Mapping[str, Mapping[str, float]], seed: int = 0) -> list[Gain]:
-    """From song -> arm -> nats: each arm against the true vocal; the twin's other song against the twin's true one."""
+    """From song -> arm -> nats: each arm against the true vocal; the twin's other song, and the other twin, against the
+    twin with the true one."""
     pairs = [(arm, TRUE, arm) for arm in (TWIN, SHIFTED, TRANSPOSED, OTHER, UNIGRAM)]
-    pairs.append((TWIN_OTHER, TWIN, TWIN_OTHER))
+    pairs += [(arm, TWIN, arm) for arm in (TWIN_OTHER, TWIN_AGAIN)]
     found = []
     for name, base, arm in pairs:
         values = [nats[arm] - nats[base] for nats in scores.values() if arm in nats and base in nats]

@@ -1,11 +1,12 @@
-"""Songs as codes for the listening experiment, and the two datasets of them: true pairs, and vocals paired at random.
+"""Songs as codes for the listening experiment, and the datasets of them: true pairs, and vocals paired at random.
 
 Conventions: codes are uint16 ``[T]`` at 25 Hz of variant 0 and window phase 0; a pair has no text and no reference, so
-that the vocal is all there is to listen to.
+that the vocal is all there is to listen to. All datasets name their pairs alike: a trainer, whose draws follow from
+seed and place alone, shows every network the same accompaniments, crops and masks in the same order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pipeline.records.sharding import write_manifest, write_shard
 
 Codes = NDArray[np.uint16]
 PREFIX_WIDTH = 8  # of vectors that nobody gives
-PAIRINGS = 4  # other songs' vocals for each accompaniment of the twin: more would only repeat its accompaniments
+PAIRINGS = 4  # other songs' vocals for each accompaniment of a twin, lest it learns them by heart; ours
 SHARD_SONGS = 256
 CLEAN = (VariantRecord(filters=(), gain_db=0.0),)
 
@@ -32,21 +33,24 @@ class Pair:
 
 
 def true_pairs(songs: Sequence[Pair]) -> Iterator[Pair]:
-    yield from songs
+    """Each song `PAIRINGS` times."""
+    for song in songs:
+        for number in range(PAIRINGS):
+            yield replace(song, name=f"{song.name}-{number}")
 
 
 def random_pairs(songs: Sequence[Pair], seed: int) -> Iterator[Pair]:
-    """Each accompaniment `PAIRINGS` times (or once for every other song), with vocals of other songs, from a random
-    place on and around their end.
+    """Each accompaniment `PAIRINGS` times, with vocals of different other songs (of the same, where there are fewer),
+    from a random place on and around their end.
     """
     if len(songs) < 2:
         raise ValueError(f"{len(songs)} songs can't be paired at random: give two or more")
     rng = np.random.default_rng(seed)
     for index, song in enumerate(songs):
         others = np.delete(np.arange(len(songs)), index)
-        for other in rng.choice(others, min(PAIRINGS, len(others)), replace=False):
+        for number, other in enumerate(np.resize(rng.permutation(others), PAIRINGS)):
             vocal = fitted(songs[other].vocal, len(song.accompaniment), int(rng.integers(len(songs[other].vocal))))
-            yield Pair(f"{song.name}-with-{songs[other].name}", vocal, song.accompaniment)
+            yield Pair(f"{song.name}-{number}", vocal, song.accompaniment)
 
 
 def fitted(codes: Codes, length: int, start: int = 0) -> Codes:
@@ -90,7 +94,7 @@ def code_counts(songs: Sequence[Pair], size: int) -> NDArray[np.int64]:
     return sum((np.bincount(song.accompaniment, minlength=size) for song in songs), np.zeros(size, np.int64))
 
 
-def load(path: Path) -> Mapping[str, Codes]:
+def load_codes(path: Path) -> Mapping[str, Codes]:
     """The named streams of one song."""
     with np.load(path, allow_pickle=False) as file:
         return {name: file[name] for name in file.files}

@@ -7,14 +7,16 @@ song of their key and tempo.
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from flows.bench.listening_arms import OTHER, TRANSPOSED, TRUE
 from flows.bench.listening_pairs import Codes
@@ -33,7 +35,7 @@ from pipeline.types import Audio
 
 Source = Literal["dry", "separated"]
 Progress = Callable[[str, int, int], None]
-"""Phase, songs done, songs in all."""
+"""Phase, songs (in training: steps) done, and in all."""
 TRAIN_SEED = 700_000  # of the first song that is trained on
 HELD_SEED = FIRST_TEST_SEED + 60_000  # of the first held-out one
 DONOR_SEED = FIRST_TEST_SEED + 70_000  # of the first that may lend its voice to held-out songs
@@ -64,10 +66,22 @@ def prepare(jobs: Sequence[Job], workers: int, show: Progress) -> None:
             make(job)
             show("render and encode", done := done + 1, len(jobs))
     elif todo:
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with processes(workers) as pool:
             for finished in as_completed([pool.submit(make, job) for job in todo]):
                 finished.result()
                 show("render and encode", done := done + 1, len(jobs))
+
+
+@contextmanager
+def processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """So many, which share the cores; after an error what hasn't begun does not begin."""
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, initializer=torch.set_num_threads, initargs=(threads,))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def make(job: Job) -> Path:

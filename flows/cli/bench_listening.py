@@ -29,12 +29,12 @@ def listening(
     ),
     recipe: Annotated[
         str,
-        typer.Option(help="Recipe of both networks, a name or a YAML file [default: the bench's own]."),
+        typer.Option(help="Recipe of all networks, a name or a YAML file [default: the bench's own]."),
     ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: section.key=value.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that render and encode.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that render, encode, train and score.")] = 1,
 ) -> None:
-    """Train a network and a twin whose vocals are paired at random; score held-out songs given true and other vocals.
+    """Train a network, and twins whose vocals are paired at random; score held-out songs given true and other vocals.
 
     Hours long; cut off, the same command goes on. Example: backline bench listening --out runs/listening
     """
@@ -49,7 +49,7 @@ def listening(
 
         def show(phase: str, done: int, total: int) -> None:
             if phase not in shows:
-                shows[phase] = bars.enter_context(bar(phase, "song"))
+                shows[phase] = bars.enter_context(bar(phase, "step" if phase == "train" else "song"))
             shows[phase](done, total)
 
         config = ListeningConfig(train_songs=songs, held_songs=held)

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.bench.listening import RECIPE, Listening, ListeningConfig, Material, experiment, run, write_results
+from flows.bench.listening import RECIPE, Listening, ListeningConfig, experiment, run, write_results
 from flows.bench.listening_arms import (
     OTHER,
     SHIFTED,
     TRANSPOSED,
     TRUE,
     TWIN,
+    TWIN_AGAIN,
     TWIN_OTHER,
     UNIGRAM,
     Gain,
@@ -22,11 +23,22 @@ from flows.bench.listening_arms import (
     held,
     unigram_nats,
 )
-from flows.bench.listening_pairs import PAIRINGS, Pair, code_counts, fitted, random_pairs, sample, write_dataset
+from flows.bench.listening_networks import NETWORKS, Material, trainings
+from flows.bench.listening_pairs import (
+    PAIRINGS,
+    Pair,
+    code_counts,
+    fitted,
+    random_pairs,
+    sample,
+    true_pairs,
+    write_dataset,
+)
 from flows.bench.listening_show import draw, table_of, verdict
 from flows.bench.listening_songs import TEMPO_RATIO, Source, nearest
 from flows.recipe import load_recipe
 from model.config import ModelConfig, ObjectiveConfig, RtdConfig, StageConfig, TrainingConfig, TrainRun
+from model.data import Drawing, RowSource
 from model.evaluation.intervals import Interval
 from model.shards import ShardSamples
 from pipeline.records.schema import CodecRecord
@@ -105,6 +117,7 @@ def test_codes_that_follow_the_vocal_show_the_gain_that_the_law_has(tmp_path: Pa
     # not `none`: which codes met by chance in the twin's 24 pairs is the same for every held-out song, so an interval
     # over songs knows nothing of it. Fully learned it would be worth .04 nats
     assert abs(arms[TWIN_OTHER].nats) < 0.02
+    assert abs(arms[TWIN_AGAIN].nats) < 0.02
     assert (found.training_tokens, found.steps) == (24 * TOKENS, 200)
 
     again = experiment(
@@ -118,26 +131,52 @@ def test_codes_that_follow_the_vocal_show_the_gain_that_the_law_has(tmp_path: Pa
 def test_codes_that_do_not_follow_the_vocal_show_none(tmp_path: Path) -> None:
     found = experiment(tmp_path, "dry", material(follows=False), recipe(), ListeningConfig(draws=3), silent)
     arms = by_arm(found)
-    for arm in (TWIN, SHIFTED, OTHER, TWIN_OTHER):
+    for arm in (TWIN, TWIN_AGAIN, SHIFTED, OTHER, TWIN_OTHER):
         assert abs(arms[arm].nats) < 0.03, arm
     assert found.nats[TRUE] == pytest.approx(math.log(CODES), rel=0.05)
 
 
-def test_random_pairs_keep_each_accompaniment_and_take_the_vocals_of_others() -> None:
+def test_pairs_are_named_alike_and_keep_each_accompaniment() -> None:
     songs = world(6, seed=1, follows=True)
-    pairs = list(random_pairs(songs, seed=0))
-    assert len(pairs) == 6 * PAIRINGS
-    assert len({pair.name for pair in pairs}) == len(pairs)
-    for pair in pairs:
-        mine, _, lender = pair.name.partition("-with-")
-        assert mine != lender
-        own = next(song for song in songs if song.name == mine)
-        lent = next(song for song in songs if song.name == lender)
-        assert np.array_equal(pair.accompaniment, own.accompaniment)
-        assert sorted(pair.vocal) == sorted(lent.vocal)
-    assert [pair.name for pair in random_pairs(songs, seed=0)] == [pair.name for pair in pairs]
+    own, lent = list(true_pairs(songs)), list(random_pairs(songs, seed=0))
+    assert len({pair.name for pair in own}) == len(own) == 6 * PAIRINGS
+    for number, (true, random) in enumerate(zip(own, lent, strict=True)):
+        song = songs[number // PAIRINGS]
+        assert true.name == random.name
+        assert np.array_equal(true.vocal, song.vocal)
+        assert true.accompaniment is random.accompaniment is song.accompaniment
+
+
+def test_random_pairs_take_the_vocals_of_different_others() -> None:
+    songs = world(6, seed=1, follows=True)
+    singers = {tuple(sorted(song.vocal)): song.name for song in songs}
+    lent = list(random_pairs(songs, seed=0))
+    for number, song in enumerate(songs):
+        lenders = [singers[tuple(sorted(pair.vocal))] for pair in lent[PAIRINGS * number : PAIRINGS * (number + 1)]]
+        assert len(set(lenders)) == PAIRINGS
+        assert song.name not in lenders
+    again, other = (list(random_pairs(songs, seed)) for seed in (0, 1))
+    assert all(np.array_equal(one.vocal, two.vocal) for one, two in zip(lent, again, strict=True))
+    assert not all(np.array_equal(one.vocal, two.vocal) for one, two in zip(lent, other, strict=True))
+    assert len(list(random_pairs(songs[:3], seed=0))) == 3 * PAIRINGS
     with pytest.raises(ValueError, match="two or more"):
         list(random_pairs(songs[:1], seed=0))
+
+
+def test_all_networks_meet_the_same_accompaniments_under_the_same_masks(tmp_path: Path) -> None:
+    todo = list(trainings(tmp_path, material(follows=True), recipe(), seed=0))
+    assert [one.out.name for one in todo] == list(NETWORKS)
+    drawing = Drawing(0, 0, 64, "slice", 1.0)
+    seen = []
+    for one in todo:
+        source = RowSource(ShardSamples(one.dataset, "train-stage1"), drawing)
+        seen.append([source.row(number) for number in range(30)])
+    for model, twin, again in zip(*seen, strict=True):
+        assert model.key == twin.key == again.key
+        assert np.array_equal(model.accompaniment_T, twin.accompaniment_T)
+        assert np.array_equal(model.accompaniment_T, again.accompaniment_T)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert not all(np.array_equal(a.vocal_T, b.vocal_T) for a, b in zip(seen[first], seen[second], strict=True))
 
 
 def test_vocals_are_made_to_fit_around_their_end() -> None:
@@ -203,8 +242,10 @@ def test_table_and_picture_of_what_was_found(tmp_path: Path) -> None:
     good = Gain(TWIN, 0.2, Interval(0.1, 0.3), 9)
     bad = Gain(SHIFTED, 0.1, Interval(-0.1, 0.3), 9)
     still = Gain(TWIN_OTHER, 0.0, Interval(-0.01, 0.01), 9)
-    assert [verdict(gain) for gain in (good, bad, still)] == ["pass", "FAIL", "pass"]
-    assert verdict(Gain(OTHER, 0.1, None, 1)) == ""
+    assert [verdict(gain, {}) for gain in (good, bad, still)] == ["pass", "FAIL", "pass"]
+    assert verdict(Gain(OTHER, 0.1, None, 1), {}) == ""
+    for noise, said in ((0.19, "pass"), (-0.21, "FAIL"), (0.21, "FAIL")):  # as two twins differ
+        assert verdict(good, {TWIN_AGAIN: Gain(TWIN_AGAIN, noise, None, 9)}) == said
     sources: tuple[Source, ...] = ("dry", "separated")
     found = [Listening(source, {TRUE: 1.0}, (good, bad, still), 100, 3, 5) for source in sources]
     table = table_of(found)
@@ -222,7 +263,7 @@ def test_the_whole_experiment_runs_on_rendered_songs(tmp_path: Path) -> None:
     config = ListeningConfig(train_songs=2, held_songs=2, draws=1, seconds=(20.0, 30.0), donors=60)
     tiny = ["model={layers: 1, width: 16, heads: 2, kv_heads: 1, head_dim: 8, ffn: 32}"]
     tiny += ["training.stages=[{name: stage1, split: train-stage1, crop_tokens: 64, steps: 2, warmup_steps: 1}]"]
-    found = run(tmp_path, config, load_recipe(str(RECIPE), tiny), ["dry", "separated"], 1, silent)
+    found = run(tmp_path, config, load_recipe(str(RECIPE), tiny), ["dry", "separated"], 2, silent)
     assert [one.source for one in found] == ["dry", "separated"]
-    assert all({TRUE, SHIFTED, TRANSPOSED, TWIN, UNIGRAM} <= set(one.nats) for one in found)
+    assert all({TRUE, SHIFTED, TRANSPOSED, TWIN, TWIN_AGAIN, UNIGRAM} <= set(one.nats) for one in found)
     assert (tmp_path / "results.json").exists()
