@@ -17,7 +17,7 @@ from flows.requirements import needs_here, needs_of, on_gpu
 from pipeline.assets.store import asset, fault_of, remedy, root
 from pipeline.assets.table import Asset, Package
 
-Kind = Literal["weights", "package", "GPU", "GPU memory", "memory", "disk", "version"]
+Kind = Literal["weights", "package", "program", "GPU", "GPU memory", "memory", "disk", "version"]
 DISTRIBUTION = "backline"
 TRAINING_BYTES = 16  # a parameter: float32 weight, gradient and AdamW's two moments
 LARGE = 10**8  # parameters; a smaller model trains on a CPU in reasonable time; ours
@@ -92,6 +92,9 @@ def _extras(recipe: Recipe) -> Iterator[Lack]:
             if find_spec(extra.module) is None:
                 what = f"package {extra.module} is not installed"
                 yield Lack("package", section, what, licence=extra.licence, mend=extra.install)
+        for program in needs.programs:
+            if shutil.which(program.name) is None:
+                yield Lack("program", section, f"program {program.name} is not on the PATH", mend=program.install)
 
 
 def _devices(recipe: Recipe, machine: Machine) -> Iterator[Lack]:

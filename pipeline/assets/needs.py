@@ -22,11 +22,20 @@ class Extra:
 
 
 @dataclass(frozen=True, slots=True)
+class Program:
+    """A program that a backend's package calls."""
+
+    name: str  # on the PATH
+    install: str  # the command that brings it
+
+
+@dataclass(frozen=True, slots=True)
 class Needs:
     """The defaults are those of a backend that Backline ships: nothing but one CPU."""
 
     assets: tuple[str, ...] = ()  # names in `pipeline.assets.known`
     extras: tuple[Extra, ...] = ()
+    programs: tuple[Program, ...] = ()
     cuda: bool = False  # whether it is of no use without a GPU (a song would take longer than `build.song_seconds`)
     gpu_memory_gb: float = 0.0  # of one worker; 0 = small beside any GPU, or it has no use for one
     memory_gb: float = 0.0  # of one worker; 0 = small beside any machine
@@ -49,11 +58,12 @@ SHIPPED = Needs()  # of a backend whose weights come with Backline's own depende
 
 
 def joined(needs: Iterable[Needs]) -> Needs:
-    """What one worker needs that loads several models: all assets and extras once, memory added up."""
+    """What one worker needs that loads several models: all assets, extras and programs once, memory added up."""
     every = list(needs)
     return Needs(
         assets=tuple(dict.fromkeys(name for need in every for name in need.assets)),
         extras=tuple(dict.fromkeys(extra for need in every for extra in need.extras)),
+        programs=tuple(dict.fromkeys(program for need in every for program in need.programs)),
         cuda=any(need.cuda for need in every),
         gpu_memory_gb=sum(need.gpu_memory_gb for need in every),
         memory_gb=sum(need.memory_gb for need in every),

@@ -1,4 +1,4 @@
-"""Separation with BS-RoFormer through the package `audio-separator`, which is an extra of its own.
+"""Separation with BS-RoFormer through the package `audio-separator` and the program ffmpeg.
 
 Conventions: 44.1 kHz; the package reads and writes files, so a song passes through a temporary folder. It scales what
 is louder than its limit, the vocal apart from the mixture: the mixture goes in at half of full scale, and a vocal that
@@ -10,19 +10,22 @@ one file after the other, whatever it is given.
 import logging
 import pickle
 import shutil
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import soundfile
 import torch
+from tqdm import tqdm
 
 from pipeline.assets.store import combined, held
 from pipeline.audio import as_stereo, resample
 from pipeline.errors import BackendUnavailable, BadInput
-from pipeline.separation.stage import AUDIO_SEPARATOR, SeparationConfig, Stems, stems_of
+from pipeline.separation.stage import AUDIO_SEPARATOR, FFMPEG, SeparationConfig, Stems, stems_of
 from pipeline.types import Audio
 
 SAMPLE_RATE = 44_100  # Hz
@@ -48,10 +51,12 @@ class RoformerSeparator:
         self.weights_sha256, self.licence = combined((weights,))
         checkpoint = weights.path(weights.asset.files[0].path)
         _require_harmless(checkpoint)
-        self._output = TemporaryDirectory(prefix="backline-roformer-")
+        self._output = Path(mkdtemp(prefix="backline-roformer-"))
+        finalize(self, shutil.rmtree, self._output, ignore_errors=True)
         self._package = package(
-            log_level=logging.WARNING, model_file_dir=str(weights.folder), output_dir=self._output.name,
+            log_level=logging.WARNING, model_file_dir=str(weights.folder), output_dir=str(self._output),
             output_format="WAV", normalization_threshold=LIMIT, output_single_stem="Vocals",
+            use_soundfile=True,  # which writes what it read, floats; the other way rounds to 16 bits
         )  # fmt: skip
         self._package.torch_device = torch.device(config.device)
         self._package.load_model(checkpoint.name)
@@ -59,10 +64,10 @@ class RoformerSeparator:
     def __call__(self, mixture: Audio) -> Stems:
         heard = resample(as_stereo(mixture), SAMPLE_RATE)
         gain = PEAK / max(float(np.abs(heard.samples).max(initial=0.0)), 1e-9)
-        with TemporaryDirectory(dir=self._output.name) as folder:
+        with TemporaryDirectory(dir=self._output) as folder:
             path = Path(folder) / "mixture.wav"
             soundfile.write(path, (heard.samples * gain).T, SAMPLE_RATE, subtype="FLOAT")
-            written = Path(self._output.name) / Path(self._package.separate(str(path))[0]).name
+            written = self._output / Path(self._package.separate(str(path))[0]).name
             vocal, rate = soundfile.read(written, dtype="float32", always_2d=True)
             written.unlink()
         if vocal.size and float(np.abs(vocal).max()) >= 0.99 * LIMIT:
@@ -71,8 +76,10 @@ class RoformerSeparator:
 
 
 def _package() -> Any:
-    """Its class `Separator`."""
+    """Its class `Separator`; its progress bar for every song would fill a worker's log."""
     try:
+        demixing: Any = import_module("audio_separator.separator.architectures.mdxc_separator")
+        demixing.tqdm = partial(tqdm, disable=True)
         return import_module("audio_separator.separator").Separator
     except ImportError as error:
         wanted = f"separation backend 'roformer' needs the package audio-separator: {AUDIO_SEPARATOR.install}"
@@ -81,10 +88,10 @@ def _package() -> Any:
 
 def require_ffmpeg() -> None:
     """The package calls it before anything else, whatever the file is."""
-    if shutil.which("ffmpeg") is None:
+    if shutil.which(FFMPEG.name) is None:
         raise BackendUnavailable(
             "separation backend 'roformer': audio-separator needs the program ffmpeg, and none is on the PATH; install "
-            "it (apt-get install ffmpeg)"
+            f"it ({FFMPEG.install})"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline.assets.needs import Extra, Needs
+from pipeline.assets.needs import Extra, Needs, Program
 from pipeline.audio import as_stereo, resample
 from pipeline.backends import load_backend
 from pipeline.config import Config
@@ -69,7 +69,8 @@ BACKENDS = {
     "bsrnn": "pipeline.separation.bsrnn.backend:build",
     "roformer": "pipeline.separation.roformer:build",
 }
-AUDIO_SEPARATOR = Extra("audio_separator", 'pip install "audio-separator>=0.47,<0.48"', "MIT")
+AUDIO_SEPARATOR = Extra("audio_separator", "pip install --no-deps --requirement constraints-no-deps.txt", "MIT")
+FFMPEG = Program("ffmpeg", "apt-get install ffmpeg")  # audio-separator calls it before anything else
 # GB of GPU memory, of one worker with a batch at work. Demucs: its README; RoFormer, BSRNN: computed, not measured;
 # Spleeter: two networks of 10 MB in patches of 12 s.
 GPU_MEMORY = {"spleeter": 2.0, "demucs": 7.0, "bsrnn": 8.0, "roformer": 8.0}
@@ -89,7 +90,7 @@ def needs(config: SeparationConfig) -> Needs:
         at_once = AT_ONCE[config.backend]
         return Needs(assets, gpu_memory_gb=memory, batch_seconds=at_once, songs_seconds=SONGS_AT_ONCE)
     if config.backend == "roformer":
-        return Needs(("roformer",), (AUDIO_SEPARATOR,), cuda=True, gpu_memory_gb=memory)
+        return Needs(("roformer",), (AUDIO_SEPARATOR,), (FFMPEG,), cuda=True, gpu_memory_gb=memory)
     return Needs(gpu_memory_gb=memory)
 
 

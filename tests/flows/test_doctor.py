@@ -84,9 +84,17 @@ def test_training_of_the_paper_s_model_needs_a_gpu() -> None:
     assert not [one for one in examine(load_recipe("paper"), BIG) if one.wanted_by == "training"]
 
 
-def test_a_package_that_is_missing_is_named_with_its_command() -> None:
-    lacks = of(examine(load_recipe("demo", ["separation={backend: roformer, device: cuda}"]), BIG), "package")
-    assert [lack.mend for lack in lacks] == ['pip install "audio-separator>=0.47,<0.48"']
+def test_a_package_and_a_program_that_are_missing_are_named_with_their_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("flows.doctor.find_spec", lambda name: None)
+    lacks = examine(load_recipe("demo", ["separation={backend: roformer, device: cuda}"]), BIG)
+    told = {kind: [lack.mend for lack in of(lacks, kind)] for kind in ("package", "program")}
+    assert told == {
+        "package": ["pip install --no-deps --requirement constraints-no-deps.txt"],
+        "program": ["apt-get install ffmpeg"],
+    }
 
 
 def test_versions_are_those_that_backline_asks_for() -> None:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.annotation.stage import AnnotationConfig
 from pipeline.annotation.stage import needs as annotation_needs
 from pipeline.assets.known import ASSETS
-from pipeline.assets.needs import SHIPPED, Extra, Needs, joined
+from pipeline.assets.needs import SHIPPED, Extra, Needs, Program, joined
 from pipeline.assets.pull import verify
 from pipeline.assets.store import fault_of
 from pipeline.assets.table import Package
@@ -24,9 +24,10 @@ def test_batch_sizes_follow_the_length_of_a_piece() -> None:
 
 
 def test_several_models_in_one_worker_add_up() -> None:
-    extra = Extra("x", "pip install x", "MIT")
-    both = joined([Needs(("a", "b"), (extra,), gpu_memory_gb=2, cpus=2), Needs(("b", "c"), (extra,), True, 3)])
-    assert both == Needs(("a", "b", "c"), (extra,), True, 5, cpus=2)
+    extra, tool = Extra("x", "pip install x", "MIT"), Program("y", "apt-get install y")
+    one = Needs(("a", "b"), (extra,), (tool,), gpu_memory_gb=2, cpus=2)
+    both = joined([one, Needs(("b", "c"), (extra,), (tool,), True, 3)])
+    assert both == Needs(("a", "b", "c"), (extra,), (tool,), True, 5, cpus=2)
     assert joined([]) == SHIPPED
 
 

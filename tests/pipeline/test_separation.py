@@ -209,8 +209,8 @@ def test_demucs_and_roformer_say_what_they_lack(tmp_path: Path, monkeypatch: pyt
         build(SeparationConfig(backend="demucs"))
     with pytest.raises(BackendUnavailable, match="take one of htdemucs, htdemucs_ft, or set demucs_repo"):
         build(SeparationConfig(backend="demucs", demucs_model="mine"))
-    monkeypatch.setitem(sys.modules, "audio_separator", None)  # what an uninstalled package looks like
-    with pytest.raises(BackendUnavailable, match='pip install "audio-separator'):
+    monkeypatch.setitem(sys.modules, "audio_separator.separator", None)  # what an uninstalled package looks like
+    with pytest.raises(BackendUnavailable, match="audio-separator: pip install --no-deps"):
         build(SeparationConfig(backend="roformer"))
 
 
