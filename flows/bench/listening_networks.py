@@ -5,6 +5,7 @@ All start from the same weights and meet the same accompaniments under the same 
 """
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -14,8 +15,9 @@ from pathlib import Path
 from flows.bench.listening_arms import TRUE, TWIN, TWIN_AGAIN, Held
 from flows.bench.listening_pairs import Pair, random_pairs, true_pairs, write_dataset
 from flows.bench.listening_songs import Progress, processes
-from model import checkpoint, journal
+from model import checkpoint
 from model.config import TrainRun
+from model.journal import METRICS
 from model.network import MaskPredictor
 from model.train import train
 from pipeline.errors import PipelineError
@@ -53,9 +55,10 @@ class Training:
         return sum(stage.steps for stage in self.recipe.training.stages)
 
     def done(self) -> int:
-        """Steps that its journal tells of."""
-        lines = journal.read(self.out)
-        return int(lines[-1]["step"]) if lines else 0
+        """Steps that its journal tells of, up to the last whole line: somebody may be writing it."""
+        path = self.out / METRICS
+        lines = path.read_text("utf-8").rpartition("\n")[0].splitlines() if path.exists() else []
+        return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
 def trainings(folder: Path, material: Material, recipe: TrainRun, seed: int) -> Iterator[Training]:
@@ -105,6 +108,7 @@ def _train(one: Training) -> None:
 
 def _train_quietly(one: Training) -> None:
     one.out.mkdir(parents=True, exist_ok=True)
-    with (one.out / "train.log").open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
-        logging.basicConfig(stream=log, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    path = one.out / "train.log"
+    logging.basicConfig(filename=path, level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    with path.open("a", encoding="utf-8") as log, contextlib.redirect_stderr(log):  # no bars of several at once
         _train(one)

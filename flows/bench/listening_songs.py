@@ -122,6 +122,7 @@ def nearest(songs: Mapping[int, tuple[str, float]], others: Mapping[int, tuple[s
     return found
 
 
+@cache
 def key_and_tempo(seed: int, seconds: SecondsRange) -> tuple[str, float]:
     """Of the song that the seed renders; beats a minute."""
     singer = singer_for(seed)

@@ -129,7 +129,8 @@ def test_codes_that_follow_the_vocal_show_the_gain_that_the_law_has(tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_codes_that_do_not_follow_the_vocal_show_none(tmp_path: Path) -> None:
-    found = experiment(tmp_path, "dry", material(follows=False), recipe(), ListeningConfig(draws=3), silent)
+    found = experiment(tmp_path, "dry", material(follows=False), recipe(), ListeningConfig(draws=3), silent, workers=2)
+    assert all((tmp_path / name / "train.log").stat().st_size > 0 for name in NETWORKS)
     arms = by_arm(found)
     for arm in (TWIN, TWIN_AGAIN, SHIFTED, OTHER, TWIN_OTHER):
         assert abs(arms[arm].nats) < 0.03, arm
