@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from flows.bench.listening_arms import ARMS, TRUE, TWIN, TWIN_AGAIN, TWIN_OTHER, UNIGRAM, Gain, gains, held
+from flows.bench.listening_arms import ANY, ARMS, TRUE, TWIN, TWIN_AGAIN, TWIN_OTHER, UNIGRAM, Gain, gains, held
 from flows.bench.listening_networks import MODEL, Material, load, train_all, trainings
 from flows.bench.listening_pairs import Pair, load_codes
 from flows.bench.listening_scores import Scoring, score_all
@@ -35,7 +35,7 @@ class ListeningConfig(Config):
     train_songs: int = Field(default=360, ge=2)  # rendered, 60-90 s each: 7.5 hours; ours
     held_songs: int = Field(default=48, ge=2)  # ours
     donors: int = Field(default=4000, ge=1)  # songs composed, at 21 ms each, to find a key and tempo among; ours
-    draws: int = Field(default=8, ge=1)  # masks of each crop and arm; ours
+    draws: int = Field(default=4, ge=1)  # masks of each crop and arm; ours
     seed: int = Field(default=0, ge=0)  # of pairings, shifts and masks
     seconds: tuple[float, float] = (60.0, 90.0)  # shortest and longest song
 
@@ -62,7 +62,7 @@ def run(
     todo = [
         one
         for source, material in materials.items()
-        for one in trainings(folders[source], material, train_run, config.seed)
+        for one in trainings(folders[source], source, material, train_run, config.seed)
     ]
     train_all(todo, workers, show)
     found: list[Listening] = []
@@ -87,6 +87,8 @@ def rendered(
     prepare(jobs, workers, show)
     streams = {job.seed: dict(load_codes(job.codes)) for job in jobs}
     pairs = tuple(Pair(f"song-{s}", streams[s][TRUE], streams[s]["accompaniment"]) for s in seeds)
+    for seed, neighbour in zip(kept, kept[1:] + kept[:1], strict=True):
+        streams[seed][ANY] = streams[neighbour][TRUE]
     songs = tuple(held(f"song-{s}", streams[s].pop("accompaniment"), streams[s], config.seed) for s in kept)
     return Material(pairs, songs, record_of(codecs.build(codec).spec))
 
@@ -105,7 +107,7 @@ def experiment(
     workers: int = 1,
 ) -> Listening:
     """Train all networks on the pairs and score the held-out songs; resumable at every step."""
-    todo = {one.out.name: one for one in trainings(folder, material, recipe, config.seed)}
+    todo = {one.out.name: one for one in trainings(folder, source, material, recipe, config.seed)}
     train_all(list(todo.values()), workers, show)
     runs = {name: one.out for name, one in todo.items()}
     scoring = Scoring(runs, material.train, recipe.training.stages[-1].crop_tokens, config.draws, config.seed)

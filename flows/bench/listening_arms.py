@@ -19,9 +19,9 @@ from model.evaluation.nll import crop_nats
 from model.network import MaskPredictor
 from pipeline.codec.codec import FRAME_RATE
 
-TRUE, SHIFTED, TRANSPOSED, OTHER = "true", "shifted", "transposed", "other song"
+TRUE, SHIFTED, TRANSPOSED, OTHER, ANY = "true", "shifted", "transposed", "other song", "any song"
 TWIN, TWIN_AGAIN, TWIN_OTHER, UNIGRAM = "twin", "twin again", "twin, other song", "unigram"
-ARMS = (TRUE, SHIFTED, TRANSPOSED, OTHER)
+ARMS = (TRUE, SHIFTED, TRANSPOSED, OTHER, ANY)
 SHIFT_SECONDS = (2.0, 8.0)  # ours
 DRAWS, CONFIDENCE = 2000, 0.95  # of the bootstrap
 
@@ -56,7 +56,7 @@ class Gain:
 
 
 def held(name: str, accompaniment: Codes, streams: Mapping[str, Codes], seed: int) -> Held:
-    """A song with its arms; `streams` holds the true vocal, and may hold the transposed and another song's."""
+    """A song with its arms; `streams` holds the true vocal, and may hold the transposed one and other songs'."""
     length = len(accompaniment)
     frames = [round(seconds * FRAME_RATE) for seconds in SHIFT_SECONDS]
     by = int(np.random.default_rng(song_seed(seed, name)).integers(frames[0], frames[1] + 1))
@@ -96,7 +96,7 @@ def unigram_nats(counts: NDArray[np.int64], song: Held) -> float:
 def gains(scores: Mapping[str, Mapping[str, float]], seed: int = 0) -> list[Gain]:
     """From song -> arm -> nats: each arm against the true vocal; the twin's other song, and the other twin, against the
     twin with the true one."""
-    pairs = [(arm, TRUE, arm) for arm in (TWIN, SHIFTED, TRANSPOSED, OTHER, UNIGRAM)]
+    pairs = [(arm, TRUE, arm) for arm in (TWIN, SHIFTED, TRANSPOSED, OTHER, ANY, UNIGRAM)]
     pairs += [(arm, TWIN, arm) for arm in (TWIN_OTHER, TWIN_AGAIN)]
     found = []
     for name, base, arm in pairs:

@@ -1,20 +1,20 @@
-"""The networks of the listening experiment: one with its own vocals and two twins with vocals paired at random.
+"""The networks of the listening experiment: one with its own vocals, and twins with vocals paired at random.
 
 All start from the same weights and meet the same accompaniments under the same masks in the same order
-(`listening_pairs`). The twins differ in their pairs alone: what lies between them is what another training would give.
+(`listening_pairs`). Two twins differ in their pairs alone: what lies between them is what another training would give.
 """
 
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.bench.listening_arms import TRUE, TWIN, TWIN_AGAIN, Held
 from flows.bench.listening_pairs import Pair, random_pairs, true_pairs, write_dataset
-from flows.bench.listening_songs import Progress, processes
+from flows.bench.listening_songs import Progress, Source, processes
 from model import checkpoint
 from model.config import TrainRun
 from model.journal import METRICS
@@ -24,7 +24,10 @@ from pipeline.errors import PipelineError
 from pipeline.records.schema import CodecRecord
 
 MODEL = "model"
-NETWORKS = (MODEL, TWIN, TWIN_AGAIN)
+NETWORKS: Mapping[Source, tuple[str, ...]] = {  # what training's noise is, one source tells
+    "dry": (MODEL, TWIN, TWIN_AGAIN),
+    "separated": (MODEL, TWIN),
+}
 VALIDATED = 8  # held-out songs that a run's curve shows
 POLL_SECONDS = 2.0
 
@@ -61,13 +64,11 @@ class Training:
         return int(json.loads(lines[-1])["step"]) if lines else 0
 
 
-def trainings(folder: Path, material: Material, recipe: TrainRun, seed: int) -> Iterator[Training]:
+def trainings(folder: Path, source: Source, material: Material, recipe: TrainRun, seed: int) -> Iterator[Training]:
     """Those of one source of stems, their datasets written."""
     first = [Pair(song.name, song.vocals[TRUE], song.accompaniment) for song in material.held[:VALIDATED]]
-    for name in NETWORKS:
-        pairs = (
-            true_pairs(material.train) if name == MODEL else random_pairs(material.train, seed + NETWORKS.index(name))
-        )
+    for number, name in enumerate(NETWORKS[source]):
+        pairs = true_pairs(material.train) if name == MODEL else random_pairs(material.train, seed + number)
         dataset = write_dataset(folder / f"data-{name}", pairs, first, material.codec, f"listening-{name}")
         yield Training(recipe, dataset, folder / name)
 

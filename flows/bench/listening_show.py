@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from flows.bench.listening import Listening
-from flows.bench.listening_arms import OTHER, SHIFTED, TRANSPOSED, TWIN, TWIN_AGAIN, TWIN_OTHER, UNIGRAM, Gain
+from flows.bench.listening_arms import ANY, OTHER, SHIFTED, TRANSPOSED, TWIN, TWIN_AGAIN, TWIN_OTHER, UNIGRAM, Gain
 from flows.bench.listening_songs import SEMITONES, Source
 
 NAMES = {
@@ -15,6 +15,7 @@ NAMES = {
     SHIFTED: "its own vocal, shifted by 2-8 s",
     TRANSPOSED: f"its own vocal, {SEMITONES} semitones higher",
     OTHER: "another song's vocal, same key and tempo",
+    ANY: "another song's vocal, whatever key and tempo",
     UNIGRAM: "no model: add-one unigram of the training codes",
     TWIN_OTHER: "the twin: another song's against the true vocal",
     TWIN_AGAIN: "a second twin against the first: training's noise",
