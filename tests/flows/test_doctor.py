@@ -176,3 +176,16 @@ def test_the_command_pulls_from_a_hub_verifies_and_tells_of_damage(bare: Path) -
     assert broken.returncode == 1
     assert "has 1 bytes, not 110" in broken.stderr
     assert "Traceback" not in broken.stderr
+
+
+def test_a_hub_that_times_out_is_one_sentence_and_nothing_looks_pulled(bare: Path) -> None:
+    with serving() as hub:
+        hub.silent = True
+        here = {"HF_ENDPOINT": hub.url, "BACKLINE_ASSETS": str(bare)}
+        tried = run("assets", "pull", "xlm-roberta-tokenizer", "--timeout", "1", **here)
+    assert (tried.returncode, tried.stdout) == (1, "")
+    *attempts, told = tried.stderr.strip().splitlines()
+    assert [line.endswith("going on at byte 0") for line in attempts] == [True] * 4, tried.stderr
+    assert "can't be fetched: no answer for 1 s, 5 times; the 0 bytes that came stay" in told
+    assert not [path for path in bare.rglob("*") if path.is_file() and path.stat().st_size > 0]
+    assert run("assets", "verify", "xlm-roberta-tokenizer", **here).returncode == 1
