@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.console import err, out
@@ -76,7 +77,7 @@ def pull(
             out.print(f"{one.name}: {'pulled' if new else 'already here'}", highlight=False)
         except BackendUnavailable as error:  # the others may still come
             failed.append(one.name)
-            err.print(f"[bold red]{one.name}:[/] {error}", highlight=False, soft_wrap=True)
+            err.print(f"[bold red]{one.name}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
     if failed:
         raise typer.Exit(1)
 
@@ -98,7 +99,7 @@ def verify(names: Names = None, recipe: OfRecipe = "") -> None:
         fault = verify_asset(one.name)
         wrong += bool(fault)
         told = f"{fault}; {store.remedy(one)}" if fault else f"{one.name}: whole"
-        (err if fault else out).print(told, highlight=False, soft_wrap=True)
+        (err if fault else out).print(told, highlight=False, soft_wrap=True, markup=False)
     if wrong:
         raise typer.Exit(1)
 

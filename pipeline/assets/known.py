@@ -95,7 +95,7 @@ _PUBLISHED = (
     ),
     _hub(
         "songformer", "SongFormer", "ASLP-lab/SongFormer",
-        (File("SongFormer.safetensors", md5="5a24800e12ab357744f8b47e523ba3e6"),), "CC-BY-4.0", 0.0,
+        (File("SongFormer.safetensors", md5="5a24800e12ab357744f8b47e523ba3e6"),), "CC-BY-4.0", 0.10,  # float32
     ),
     _hub(
         "musicfm", "MusicFM, Million Song", "minzwon/MusicFM",
@@ -107,7 +107,7 @@ _PUBLISHED = (
     ),
     _hub(
         "clamp3", "CLaMP3, audio variant (SAAS)", "sander-wood/clamp3",
-        (File(_CLAMP3, format="pickle", outer="model"),), "MIT", 0.0,
+        (File(_CLAMP3, format="pickle", outer="model"),), "MIT", 1.83,  # 458 million float32, the symbolic tower's too
     ),
     _hub(
         "mert-95m", "MERT-v1-95M", "m-a-p/MERT-v1-95M",

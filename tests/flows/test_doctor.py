@@ -113,6 +113,20 @@ def test_on_a_bare_machine_the_command_says_all_and_ends_with_1(bare: Path) -> N
     assert {lack["kind"] for lack in json.loads(told.output)} >= {"weights"}
 
 
+def test_on_a_bare_machine_every_weight_has_a_size_its_licence_and_its_command(bare: Path) -> None:
+    told = run("doctor", "--recipe", "paper", BACKLINE_ASSETS=str(bare))
+    assert (told.returncode, told.stderr) == (1, "")
+    rows = {row["mend"]: row for row in json.loads(run("doctor", "--recipe", "paper", "--json").stdout)}
+    assert set(rows) == {line.strip() for line in told.stdout.partition("What mends them:\n")[2].splitlines()[:-1]}
+    for name in assets_of(load_recipe("paper")):
+        one = ASSETS[name]
+        row = rows[f"backline assets pull {name}" + ("" if one.commercial else " --accept-licence")]
+        assert row["gigabytes"] >= 0.01
+        assert row["licence"].startswith(one.licence)
+    assert "?" not in told.stdout
+    assert not bare.exists()
+
+
 def test_nothing_of_a_rehearsal_is_missing() -> None:
     assert set(needs_of(official("rehearsal={}"))) == set(NEEDS)
     assert assets_of(official("rehearsal={}")) == ()
@@ -176,6 +190,29 @@ def test_the_command_pulls_from_a_hub_verifies_and_tells_of_damage(bare: Path) -
     assert broken.returncode == 1
     assert "has 1 bytes, not 110" in broken.stderr
     assert "Traceback" not in broken.stderr
+
+
+def test_every_refusal_of_a_pull_is_one_line_and_leaves_no_file(bare: Path) -> None:
+    with serving() as hub:
+        for file in ASSETS["xlm-roberta-tokenizer"].files:
+            hub.files[f"/FacebookAI/xlm-roberta-base/{file.path}"] = b"x"
+        hub.headers["X-Linked-ETag"] = f'"{"0" * 64}"'
+        here = {"HF_ENDPOINT": hub.url, "BACKLINE_ASSETS": str(bare)}
+        tried = {
+            "announced by the hub; nothing of it was kept": ("xlm-roberta-tokenizer",),
+            "mirror [/nowhere] has no xlm-roberta-tokenizer/tokenizer.json": (
+                "xlm-roberta-tokenizer", "--offline", "--mirror", "[/nowhere]",
+            ),
+            "which allows no commercial use; read https://": ("muq",),
+            "there is no such file": ("qwen2-audio",),
+        }  # fmt: skip
+        for sentence, words in tried.items():
+            told = run("assets", "pull", *words, **here)
+            assert (told.returncode, told.stdout) == (1, "")
+            assert sentence in told.stderr
+            assert told.stderr.count("\n") == 1
+    names = {Path(file.path).name for asset in ASSETS.values() for file in asset.files}
+    assert not [path for path in bare.rglob("*") if path.name in names or path.name == "receipt.json"]
 
 
 def test_a_hub_that_times_out_is_one_sentence_and_nothing_looks_pulled(bare: Path) -> None:

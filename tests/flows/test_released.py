@@ -96,8 +96,24 @@ def test_at_its_true_size_it_is_the_recipes_model() -> None:
     with torch.device("meta"):
         state = MaskPredictor(config, rtd=True).state_dict()
     assert released_shape(state, config) == config
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == published()
     with pytest.raises(BadInput, match="have not the layout of LaDA-Band's"):
         released_shape({"weight": torch.zeros(3)}, config)
+
+
+def published() -> dict[str, list[int]]:
+    """Names and shapes in the released checkpoint, as the notes on its code have them; without its unused embedding."""
+    layer = {
+        "self_attn.q_proj": [2048, 2048], "self_attn.k_proj": [512, 2048], "self_attn.v_proj": [512, 2048],
+        "self_attn.o_proj": [2048, 2048], "mlp.gate_proj": [8192, 2048], "mlp.up_proj": [8192, 2048],
+        "mlp.down_proj": [2048, 8192], "input_layernorm": [2048], "post_attention_layernorm": [2048],
+    }  # fmt: skip
+    layers = {f"lm.layers.{n}.{name}.weight": shape for n in range(16) for name, shape in layer.items()}
+    return layers | {
+        "lm.norm.weight": [2048], "voc_embed.weight": [16_385, 1024], "acc_embed.weight": [16_386, 1024],
+        "to_logits.weight": [16_384, 2048], "clamp_proj.weight": [2048, 768], "clamp_proj.bias": [2048],
+        "rtd_head.weight": [1, 2048], "rtd_head.bias": [1],
+    }  # fmt: skip
 
 
 def test_what_is_missing_or_does_not_fit_is_one_sentence(

@@ -59,7 +59,7 @@ def test_codes_of_a_song() -> None:
 class FirstSample(nn.Module):
     """Stands where MERT does: every state is a window's first sample."""
 
-    config = SimpleNamespace(hidden_size=1)
+    config = SimpleNamespace(hidden_size=1, conv_kernel=(10, 3, 3, 3, 3, 2, 2), conv_stride=(5, 2, 2, 2, 2, 2, 2))
 
     def forward(self, waves: Tensor, output_hidden_states: bool) -> Any:
         return SimpleNamespace(hidden_states=(waves[:, :1, None],))
@@ -73,6 +73,19 @@ def test_mert_hears_whole_windows_and_a_last_one_of_a_second_at_least(samples: i
     assert torch.equal(vectors[:, 0], heard[:: 5 * 24_000][:count])
     assert samples - count * 5 * 24_000 < 24_000  # not heard
     assert count + 2 <= LENGTH  # one segment of CLaMP3's, both markers with it
+
+
+@pytest.mark.parametrize(("samples", "chunks"), cases(48_000, [1, 2, 2, 6, 14, 20]))
+def test_released_code_hears_chunks_of_30_s_and_not_the_sample_that_is_left(samples: int, chunks: int) -> None:
+    """48 kHz taken for 24: chunks of 60 s are 30. One sample beyond 420 s would stop the network."""
+    song, network = noise(samples)[0], FirstSample()
+    heard = list[int]()
+    network.register_forward_pre_hook(lambda module, args, asked: heard.append(args[0].shape[1]), with_kwargs=True)
+    rounded = mert.normalised(song.bfloat16().float())[:: 60 * 24_000][:chunks]
+    vector = mert.released_vector(network, song)  # type: ignore[arg-type]
+    assert len(heard) == chunks
+    assert samples - sum(heard) in (0, 1)
+    torch.testing.assert_close(vector, rounded.mean()[None])
 
 
 @pytest.mark.parametrize(("samples", "parts"), cases(24_000, [1, 1, 1, 1, 1, 1]))

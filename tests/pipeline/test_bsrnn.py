@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import BackendUnavailable
+from pipeline.published import below
 from pipeline.separation import stage
 from pipeline.separation.bsrnn import weights
 from pipeline.separation.bsrnn.backend import BandSplitSeparator
@@ -60,6 +61,74 @@ def test_recurrent_layer_is_that_of_the_derivation() -> None:
         backward = lstm(state, normed.flip(0), "_reverse").flip(0)
         expected = row + torch.cat([forward, backward], 1) @ state["fc.weight"].T + state["fc.bias"]
         torch.testing.assert_close(answer[0, :, band], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_names_and_shapes_are_those_of_the_layout_that_a_file_must_have() -> None:
+    """A list of our own, from the paper's sizes and the names that `weights` tells of: no published one was at hand."""
+    expected: dict[str, list[int]] = {}
+    for n, width in enumerate(4 * (last - first) for first, last in edges()):
+        for name, size in ((f"bandsplit.layernorms.{n}", width), (f"maskest.layernorms.{n}", 128)):
+            expected |= {f"{name}.weight": [size], f"{name}.bias": [size]}
+        for name, ins, outs in (
+            (f"bandsplit.fcs.{n}", width, 128), (f"maskest.mlp.{n}.0", 128, 512), (f"maskest.mlp.{n}.2", 512, 2 * width)
+        ):  # fmt: skip
+            expected |= {f"{name}.weight": [outs, ins], f"{name}.bias": [outs]}
+    for name in (f"bandsequence.bsrnn.{layer}.{axis}" for layer in range(12) for axis in (0, 1)):
+        expected |= {f"{name}.groupnorm.weight": [128], f"{name}.groupnorm.bias": [128]}
+        for end in ("", "_reverse"):
+            expected |= {f"{name}.rnn.weight_ih_l0{end}": [1024, 128], f"{name}.rnn.weight_hh_l0{end}": [1024, 256]}
+            expected |= {f"{name}.rnn.bias_{part}_l0{end}": [1024] for part in ("ih", "hh")}
+        expected |= {f"{name}.fc.weight": [128, 512], f"{name}.fc.bias": [128]}
+    with torch.device("meta"):
+        assert {name: list(tensor.shape) for name, tensor in BandSplitRNN().state_dict().items()} == expected
+
+
+@pytest.mark.parametrize("frames", [0, 5])
+def test_the_whole_network_written_out(frames: int) -> None:
+    """In float64, band by band and frame by frame; norms run over a frame, or over a whole segment of five."""
+    network = build(Shape(4, 3, 2, 5, frames)).double()
+    drawn = torch.Generator().manual_seed(1)
+    for tensor in network.state_dict().values():
+        tensor.copy_(torch.randn(tensor.shape, generator=drawn) * 0.5)
+    state, features = network.state_dict(), torch.randn(1025, 5, 4, generator=drawn).double()
+
+    def normed(name: str, rows: Tensor) -> Tensor:
+        axes = (0, 1) if frames else (1,)
+        rows = (rows - rows.mean(axes, keepdim=True)) / (rows.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
+        scale, shift = (state[f"{name}.{part}"] for part in ("weight", "bias"))
+        return rows * (scale.T if frames else scale) + (shift.T if frames else shift)
+
+    def dense(name: str, rows: Tensor) -> Tensor:
+        return rows @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    bands = []
+    for n, (first, last) in enumerate(edges()):
+        rows = torch.stack([features[first:last, frame].flatten() for frame in range(5)])
+        bands.append(dense(f"bandsplit.fcs.{n}", normed(f"bandsplit.layernorms.{n}", rows)))
+    x = torch.stack(bands)  # [41, 5, 4]
+    for layer in range(2):
+        x = recurred(below(state, f"bandsequence.bsrnn.{layer}.0."), x)
+        x = recurred(below(state, f"bandsequence.bsrnn.{layer}.1."), x.transpose(0, 1)).transpose(0, 1)
+    masks = []
+    for n, band in enumerate(x):
+        inner = torch.tanh(dense(f"maskest.mlp.{n}.0", normed(f"maskest.layernorms.{n}", band)))
+        told, gate = dense(f"maskest.mlp.{n}.2", inner).chunk(2, 1)
+        masks.append((told * torch.sigmoid(gate)).view(5, -1, 4).transpose(0, 1))
+    with torch.inference_mode():
+        answer = network(features[None])[0]
+    assert answer.dtype == torch.float64
+    torch.testing.assert_close(answer, torch.cat(masks), rtol=1e-9, atol=1e-9)
+
+
+def recurred(state: dict[str, Tensor], x: Tensor) -> Tensor:
+    """``[rows, steps, width]``, each row by itself."""
+    told = []
+    for row in x:
+        normed = (row - row.mean(0)) / torch.sqrt(row.var(0, correction=0) + 1e-5)
+        normed = normed * state["groupnorm.weight"] + state["groupnorm.bias"]
+        both = torch.cat([lstm(state, normed, ""), lstm(state, normed.flip(0), "_reverse").flip(0)], 1)
+        told.append(row + both @ state["fc.weight"].T + state["fc.bias"])
+    return torch.stack(told)
 
 
 def lstm(state: dict[str, Tensor], x: Tensor, end: str) -> Tensor:

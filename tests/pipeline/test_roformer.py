@@ -110,6 +110,18 @@ def test_stems_add_up_to_the_mixture(
     assert not list(separator._output.iterdir()), "nothing stays behind"
 
 
+@pytest.mark.parametrize(
+    "samples", [22_050, *(pytest.param(n, marks=pytest.mark.slow) for n in (1_806_336, 1_806_777))]
+)
+def test_songs_of_awkward_lengths_keep_theirs(separator: RoformerSeparator, samples: int) -> None:
+    """0.5, 40.96 and 40.97 s: no sample lost, and the end has a vocal too."""
+    mixture = Audio(np.random.default_rng(0).normal(0, 0.1, (2, samples)).astype(np.float32), SAMPLE_RATE)
+    stems, whole = separator(mixture), resample(mixture, 48_000).samples
+    assert stems.vocal.samples.shape == whole.shape
+    np.testing.assert_allclose(stems.vocal.samples + stems.accompaniment.samples - whole, 0, atol=1e-6)
+    assert float(np.abs(stems.vocal.samples[:, -4800:]).max()) > 1e-3
+
+
 def test_the_vocal_is_the_network_s(separator: RoformerSeparator) -> None:
     """Of one segment, which overlaps with nothing: what the network says of the mixture at half of full scale."""
     mixture = noise(11.0, SAMPLE_RATE)
