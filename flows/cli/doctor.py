@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from flows.cli.console import out
@@ -46,11 +45,17 @@ def doctor(
 def _show(recipe: str, lacks: Sequence["Lack"]) -> None:
     table = Table("kind", "for", "what is missing", "GB", "licence", box=None, header_style="bold")
     for lack in lacks:
-        size = f"{lack.gigabytes:.1f}" if lack.gigabytes else ("?" if lack.kind == "weights" else "")
-        table.add_row(lack.kind, lack.wanted_by, escape(lack.what), size, lack.licence)
+        table.add_row(lack.kind, lack.wanted_by, lack.what, _size(lack), lack.licence)
     out.print(table)
     out.print(f"\n{len(lacks)} things are missing for {recipe}. What mends them:", highlight=False)
     for command in dict.fromkeys(lack.mend for lack in lacks):
-        out.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)
+        out.print(f"  {command}", highlight=False, soft_wrap=True)
     if sum(lack.kind == "weights" for lack in lacks) > 1:
-        out.print(f"All weights at once: backline assets pull --recipe {recipe} --accept-licence", highlight=False)
+        command = f"backline assets pull --recipe {recipe} --accept-licence"
+        out.print(f"All weights at once: {command}", highlight=False, soft_wrap=True)
+
+
+def _size(lack: "Lack") -> str:
+    if not lack.gigabytes:
+        return "?" if lack.kind == "weights" else ""
+    return f"{lack.gigabytes:.1f}" if lack.gigabytes >= 0.05 else f"{lack.gigabytes:.2f}"

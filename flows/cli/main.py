@@ -61,7 +61,7 @@ def app() -> None:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise
     except (PipelineError, ValueError, FileNotFoundError) as error:
-        err.print(f"[bold red]backline:[/] {escape(str(error))}", highlight=False)
+        err.print(f"[bold red]backline:[/] {escape(str(error))}", highlight=False, soft_wrap=True, markup=True)
         logging.getLogger(__name__).debug("details", exc_info=True)
         sys.exit(1)
     finally:

@@ -48,7 +48,7 @@ def status(
         raise ValueError(f"no stage {stage!r}; there are {', '.join(context.keys)}")
     found = looks(context)
     if json_:
-        out.print(json.dumps(as_json(next(found))), soft_wrap=True, markup=False, highlight=False)
+        out.print(json.dumps(as_json(next(found))), soft_wrap=True, highlight=False)
     elif watch:
         _watch(root, stage, found, watch)
     else:

@@ -27,11 +27,11 @@ def verify(
     whole = any(entry.name in ("catalog", "stages") for entry in files.entries(place))
     problems = checks.verify_root(place) if whole else checks.verify(place)
     for problem in problems:
-        out.print(f"{problem.kind}: {problem.path}: {problem.message}", soft_wrap=True, markup=False)
+        out.print(f"{problem.kind}: {problem.path}: {problem.message}", soft_wrap=True)
     if problems:
         raise typer.Exit(1)
     said = "every dataset and every recorded file is whole" if whole else "every listed shard is whole"
-    out.print(f"{directory}: {said}.", soft_wrap=True, markup=False)
+    out.print(f"{directory}: {said}.", soft_wrap=True)
 
 
 @commands.command()
@@ -51,7 +51,7 @@ def gc(
 
     found = collect(files.place(root), lease, dry_run)
     for item in found:
-        out.print(f"{item.path}: {WHAT[item.kind]}, {item.age / 3600:.1f} h old", soft_wrap=True, markup=False)
+        out.print(f"{item.path}: {WHAT[item.kind]}, {item.age / 3600:.1f} h old", soft_wrap=True)
     size = sum(item.bytes for item in found) / 1e6
     out.print(f"{len(found)} leftovers, {size:.1f} MB, {'found' if dry_run else 'removed'}.")
 
@@ -79,5 +79,4 @@ def forget(
         f"Forgot {done.track_id}: {done.rows} ledger rows, {done.artefacts} files, {len(done.shards)} shards written "
         "anew or dropped. Build again to bring the data card up to date.",
         soft_wrap=True,
-        markup=False,
     )

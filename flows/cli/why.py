@@ -35,15 +35,15 @@ def why(
             f"no song {track!r} in the catalogue under {root}; give a track id, a file or a uri of its library"
         )
     for row in found:
-        out.print(f"[bold]{row.track_id}[/]  {escape(row.uris[0])}", soft_wrap=True)
+        out.print(f"[bold]{row.track_id}[/]  {escape(row.uris[0])}", soft_wrap=True, markup=True)
         out.print(f"{row.duration:.1f} s, {row.sample_rate} Hz, {row.channels} channels")
         whole = [Column(name, no_wrap=True) for name in ("stage", "key", "verdict")]
         table = Table(*whole, "reason", "what it says", "took")
         if row.error:
-            table.add_row("catalogue", "", "quarantined", row.error, escape(row.message))
+            table.add_row("catalogue", "", "quarantined", row.error, row.message)
         for stage, key, told in ledger.story(row.track_id, catalog.batch_of(row.track_id)):
-            said = escape(told.message or told.values[:200])
-            table.add_row(stage, key, told.status, escape(told.reason), said, _took(told))
+            said = told.message or told.values[:200]
+            table.add_row(stage, key, told.status, told.reason, said, _took(told))
         out.print(table)
 
 
@@ -82,7 +82,7 @@ def quarantine(
     table = dropped(build_of(files.place(root), recipe, set_ or []), chosen, stage, reason)
     if save_to:
         save(table, files.place(save_to))
-        out.print(f"{table.num_rows} songs written to {save_to}.", soft_wrap=True, markup=False)
+        out.print(f"{table.num_rows} songs written to {save_to}.", soft_wrap=True)
         return
     summary = Table("stage", "status", "reason", "songs", box=None, header_style="bold", padding=(0, 1))
     for name, ended, told, songs in counted(table):
