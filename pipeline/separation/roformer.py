@@ -20,6 +20,7 @@ from weakref import finalize
 import numpy as np
 import soundfile
 import torch
+import yaml
 from tqdm import tqdm
 
 from pipeline.assets.store import combined, held
@@ -54,12 +55,13 @@ class RoformerSeparator:
         self._output = Path(mkdtemp(prefix="backline-roformer-"))
         finalize(self, shutil.rmtree, self._output, ignore_errors=True)
         self._package = package(
-            log_level=logging.WARNING, model_file_dir=str(weights.folder), output_dir=str(self._output),
+            log_level=logging.CRITICAL,  # what goes wrong is raised
+            model_file_dir=str(weights.folder), output_dir=str(self._output),
             output_format="WAV", normalization_threshold=LIMIT, output_single_stem="Vocals",
             use_soundfile=True,  # which writes what it read, floats; the other way rounds to 16 bits
         )  # fmt: skip
         self._package.torch_device = torch.device(config.device)
-        self._package.load_model(checkpoint.name)
+        _load(self._package, checkpoint)
 
     def __call__(self, mixture: Audio) -> Stems:
         heard = resample(as_stereo(mixture), SAMPLE_RATE)
@@ -93,6 +95,19 @@ def require_ffmpeg() -> None:
             "separation backend 'roformer': audio-separator needs the program ffmpeg, and none is on the PATH; install "
             f"it ({FFMPEG.install})"
         )
+
+
+def _load(package: Any, checkpoint: Path) -> None:
+    """The checkpoint and its settings; where they don't fit each other, the package would end the process."""
+    logging.getLogger("audio_separator.separator.roformer").setLevel(logging.CRITICAL)
+    try:
+        package.load_model(checkpoint.name)
+    except (SystemExit, RuntimeError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        told = " ".join(str(cause).split()).split("; Legacy fallback")[0][:300]
+        raise BackendUnavailable(
+            f"{checkpoint} and the settings beside it are no BS-RoFormer ({told}); backline assets verify {ASSET}"
+        ) from error
 
 
 def _require_harmless(checkpoint: Path) -> None:

@@ -1,4 +1,9 @@
-"""Segments of several songs in one batch of Demucs: what its own API makes of each song alone."""
+"""Demucs: its published layout at true size; segments of several songs in a batch, as its own API makes each alone."""
+
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,10 +13,16 @@ from demucs.htdemucs import HTDemucs
 from test_separation import music
 from torch import Tensor
 
+from pipeline.assets.store import asset
 from pipeline.batching import remarks
 from pipeline.separation import demucs_segments
 from pipeline.separation.threads import one_thread
 
+# The names and shapes that demucs.cpp (f1206e9) asks of the published 955717e8, which it reads without this package;
+# its README counts 533 tensors and 80.08 MiB of half precision in that file.
+GOLDEN = Path(__file__).parents[1] / "golden" / "published" / "htdemucs.json"
+PUBLISHED = {"bottom_channels": 512, "dconv_mode": 3, "segment": Fraction(39, 5)}  # else the class's defaults
+SOURCES = ["drums", "bass", "other", "vocals"]
 HYBRID = {"channels": 4, "segment": 1}
 TRANSFORMER = {
     "channels": 8, "bottom_channels": 16, "t_layers": 1, "t_heads": 2, "t_hidden_scale": 1.0, "dconv_depth": 1,
@@ -25,13 +36,26 @@ def bag(*networks: HDemucs | HTDemucs, weights: list[list[float]] | None = None)
 
 def bags() -> dict[str, BagOfModels]:
     torch.manual_seed(0)
-    sources = ["drums", "bass", "other", "vocals"]
-    made = [HTDemucs(sources, **TRANSFORMER) for _ in range(3)]
+    made = [HTDemucs(SOURCES, **TRANSFORMER) for _ in range(3)]
     return {
         "HTDemucs": bag(made[0]),
-        "HDemucs": bag(HDemucs(sources, **HYBRID)),
+        "HDemucs": bag(HDemucs(SOURCES, **HYBRID)),
         "some count more": bag(*made, weights=[[1.0, 0, 0, 3.0], [0, 1.0, 0, 0.5], [1.0, 1.0, 1.0, 0.0]]),
     }
+
+
+def test_names_and_shapes_are_the_published_ones() -> None:
+    with torch.device("meta"):
+        network = HTDemucs(SOURCES, **PUBLISHED)
+    ours = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    theirs = json.loads(GOLDEN.read_text())
+    assert ours == theirs
+    numbers = sum(math.prod(shape) for shape in theirs.values())
+    assert (len(theirs), round(numbers * 2 / 2**20, 2)) == (533, 80.08)
+    for name, members in (("demucs-htdemucs", 1), ("demucs-htdemucs_ft", 4)):
+        assert asset(name).gigabytes == pytest.approx(members * numbers * 2 / 1e9, rel=0.01)
+    (member,) = demucs_segments.members(bag(network))
+    assert member.segment == 343_980  # samples, 7.8 s
 
 
 UNEQUAL = (1.7, 0.3, 2.6, 1.7, 1.0)  # s

@@ -2,16 +2,19 @@
 
 import gc
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from torch import nn
 
 from pipeline.assets.known import ASSETS
 from pipeline.assets.pull import install
@@ -29,6 +32,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning"),  # theirs
 ]
 
+# The names and shapes of the code that trained the checkpoint (ZFTurbo/Music-Source-Separation-Training, ccc011a) with
+# the settings published beside it.
+GOLDEN = Path(__file__).parents[1] / "golden" / "published" / "bs_roformer.json"
 FRAMES = 1101  # of a segment: 11 s, for the package takes another one for what is shorter than 10 s
 BANDS = [2] * 24 + [4] * 12 + [12] * 8 + [24] * 8 + [48] * 8 + [128, 129]
 NETWORK = {
@@ -39,13 +45,15 @@ NETWORK = {
     "multi_stft_resolution_loss_weight": 1.0, "multi_stft_resolutions_window_sizes": (4096, 2048, 1024, 512, 256),
     "multi_stft_hop_size": 147, "multi_stft_normalized": False,
 }  # fmt: skip
-SETTINGS = {
+PUBLISHED = NETWORK | {"dim": 512, "depth": 12, "dim_head": 64, "heads": 8, "attn_dropout": 0.1, "ff_dropout": 0.1}
+PUBLISHED.pop("linear_transformer_depth")  # which its settings don't name
+SETTINGS: dict[str, Any] = {
     "audio": {
         "chunk_size": 441 * (FRAMES - 1), "dim_f": 1024, "dim_t": FRAMES, "hop_length": 441, "n_fft": 2048,
-        "num_channels": 2, "sample_rate": SAMPLE_RATE, "min_mean_abs": 0.0,
+        "num_channels": 2, "sample_rate": SAMPLE_RATE, "min_mean_abs": 0.001,
     },
     "model": NETWORK,
-    "training": {"instruments": ["vocals", "other"], "target_instrument": "vocals", "use_amp": True},
+    "training": {"instruments": ["Vocals", "Instrumental"], "target_instrument": "Vocals", "use_amp": True},
     "inference": {"batch_size": 1, "dim_t": FRAMES, "num_overlap": 4},
 }  # fmt: skip
 LISTS = (
@@ -54,25 +62,25 @@ LISTS = (
 )  # fmt: skip
 
 
-def network() -> torch.nn.Module:
+def network() -> nn.Module:
     from audio_separator.separator.uvr_lib_v5.roformer.bs_roformer import BSRoformer
 
     torch.manual_seed(0)
-    made: torch.nn.Module = BSRoformer(**NETWORK)
+    made: nn.Module = BSRoformer(**NETWORK)
     return made.eval()
 
 
-def save_as_published(folder: Path, weights: dict[str, torch.Tensor]) -> None:
-    checkpoint, settings, lists = (file.path for file in ASSETS["roformer"].files)
+def save_as_published(folder: Path, weights: dict[str, torch.Tensor], settings: object = SETTINGS) -> None:
+    checkpoint, table, lists = (file.path for file in ASSETS["roformer"].files)
     torch.save(weights, folder / checkpoint)
-    (folder / settings).write_text(yaml.dump(SETTINGS))
+    (folder / table).write_text(yaml.dump(settings))
     listed: dict[str, dict[str, object]] = {name: {} for name in LISTS}
-    listed["roformer_download_list"] = {"BS-Roformer": {checkpoint: settings}}
+    listed["roformer_download_list"] = {"BS-Roformer": {checkpoint: table}}
     (folder / lists).write_text(json.dumps(listed))
 
 
-def built(folder: Path, weights: dict[str, torch.Tensor]) -> RoformerSeparator:
-    save_as_published(folder, weights)
+def built(folder: Path, weights: dict[str, torch.Tensor], settings: object = SETTINGS) -> RoformerSeparator:
+    save_as_published(folder, weights, settings)
     install("roformer", folder, check=False)
     return build(SeparationConfig(backend="roformer"))
 
@@ -94,6 +102,19 @@ def separator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RoformerSepa
 def noise(seconds: float, rate: int, channels: int = 2, gain: float = 0.1) -> Audio:
     made = np.random.default_rng(0).normal(0, gain, (channels, round(seconds * rate)))
     return Audio(made.astype(np.float32), rate)
+
+
+def test_names_and_shapes_are_the_published_ones() -> None:
+    """Of what the package itself makes of the published settings."""
+    from audio_separator.separator.roformer.roformer_loader import RoformerLoader
+
+    with torch.device("meta"):
+        told = RoformerLoader().load_model("no_bs_roformer.ckpt", SETTINGS | {"model": PUBLISHED}, "meta")
+    assert told.success, told.error_message
+    theirs = json.loads(GOLDEN.read_text())
+    assert {name: list(tensor.shape) for name, tensor in told.model.state_dict().items()} == theirs
+    numbers = sum(math.prod(shape) for shape in theirs.values())
+    assert numbers * 4 / 1e9 == pytest.approx(ASSETS["roformer"].approximate_gb, abs=0.005)
 
 
 @pytest.mark.parametrize(("seconds", "rate", "channels"), [(12.503, 44_100, 2), (1.0001, 48_000, 1), (0.3, 22_050, 2)])
@@ -120,6 +141,36 @@ def test_songs_of_awkward_lengths_keep_theirs(separator: RoformerSeparator, samp
     assert stems.vocal.samples.shape == whole.shape
     np.testing.assert_allclose(stems.vocal.samples + stems.accompaniment.samples - whole, 0, atol=1e-6)
     assert float(np.abs(stems.vocal.samples[:, -4800:]).max()) > 1e-3
+
+
+class Echo(nn.Module):
+    """Stands where the network does: all that it hears is voice. Notes what that begins with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.somewhere = nn.Parameter(torch.zeros(1))
+        self.heard = list[tuple[float, int]]()
+
+    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+        self.heard.append((float(mixture[0, 0, 0]), mixture.shape[2]))
+        return mixture
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("samples", "count"), [(7_225_344, 79), (18_522_001, 208), (26_460_000, 297)])
+def test_long_songs_are_heard_every_2_s_and_joined_without_a_seam(store: Path, samples: int, count: int) -> None:
+    """163.84 s, 420 s and a sample, 10 minutes, in the published segments: 8 s every 2 s, the last one at the end."""
+    segment, step = 441 * 800, 441 * 200
+    times = {"audio": SETTINGS["audio"] | {"dim_t": 801}, "inference": SETTINGS["inference"] | {"dim_t": 801}}
+    separator = built(store, network().state_dict(), SETTINGS | times)
+    separator._package.model_instance.model_run = echo = Echo()
+    mixture = Audio(np.random.default_rng(0).uniform(-0.5, 0.5, (2, samples)).astype(np.float32), SAMPLE_RATE)
+    stems = separator(mixture)
+    starts = [*range(0, samples - segment, step), samples - segment]
+    assert {length for _, length in echo.heard} == {segment}
+    np.testing.assert_allclose([first for first, _ in echo.heard], mixture.samples[0, starts], atol=1e-6)
+    assert len(echo.heard) == count
+    np.testing.assert_allclose(stems.vocal.samples, resample(mixture, 48_000).samples, atol=2e-6)
 
 
 def test_the_vocal_is_the_network_s(separator: RoformerSeparator) -> None:
@@ -149,6 +200,29 @@ def test_a_vocal_that_the_package_would_scale_is_refused(store: Path) -> None:
 def test_a_checkpoint_that_would_run_something_is_not_loaded(store: Path) -> None:
     with pytest.raises(BackendUnavailable, match="no plain file of tensors"):
         built(store, {"weights": Path("x")})  # type: ignore[dict-item]
+
+
+def test_a_checkpoint_of_another_shape_is_refused_in_a_sentence(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The package alone would log six errors and end the process."""
+    weights = network().state_dict()
+    for wrong, told in (
+        (weights | {"final_norm.gamma": torch.ones(7)}, r"final_norm\.gamma: copying a param with shape"),
+        ({name: tensor for name, tensor in weights.items() if name != "final_norm.gamma"}, "Missing key"),
+        ({}, "Missing key"),
+    ):
+        with pytest.raises(BackendUnavailable, match=rf"{told}.*; backline assets verify roformer$") as refusal:
+            built(store, wrong)
+        assert "\n" not in str(refusal.value)
+    assert not capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "text"), [(1, "model: [1"), (1, "audio: 1"), (2, "{"), (2, "{}")])
+def test_settings_cut_off_are_refused_in_a_sentence(store: Path, number: int, text: str) -> None:
+    save_as_published(store, network().state_dict())
+    (store / ASSETS["roformer"].files[number].path).write_text(text)
+    install("roformer", store, check=False)
+    with pytest.raises(BackendUnavailable, match=r"are no BS-RoFormer \(.*\); backline assets verify roformer$"):
+        build(SeparationConfig(backend="roformer"))
 
 
 def test_silence_stays_silence(separator: RoformerSeparator) -> None:

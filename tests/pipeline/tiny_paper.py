@@ -147,7 +147,9 @@ def lada_band(folder: Path) -> None:
     beside = ("lm.embed_tokens.weight", "clamp3.head.weight", "codec_model.x", "codec_vae.y", "codec_stft.window")
     state |= {f"model.{name}": torch.ones(3) for name in beside}
     content = {"epoch": 3, "global_step": 10_000, "hyper_parameters": Namespace(lr=1e-5), "state_dict": state}
-    torch.save(content, folder / ASSETS["lada-band"].files[0].path)
+    path = folder / ASSETS["lada-band"].files[0].path
+    path.parent.mkdir(exist_ok=True)
+    torch.save(content, path)
 
 
 MAKERS: Mapping[str, Callable[[Path], object]] = {
