@@ -6,6 +6,8 @@ it into the ledger's row of the song.
 """
 
 import logging
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,6 +21,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 OUT_OF_MEMORY = "out of GPU memory"  # ends the remark of a batch that had to shrink
+_FULL = re.compile("ALLOC(ATION)?_FAILED")  # what cuBLAS, cuFFT, cuDNN and cuSOLVER say when memory is out
 _REMARKS: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
 
 
@@ -78,11 +81,19 @@ def _tried(batch: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> Se
 
     try:
         return work(batch)
-    except torch.OutOfMemoryError:
-        pass  # the traceback, which holds the tensors, dies with this block
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+    # Here, for the traceback, which holds the tensors, died with that block.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it is the GPU's memory that was not enough: torch's own word for it, or that of a library below it."""
+    torch = sys.modules.get("torch")  # not loaded for the sake of the question
+    return torch is not None and (isinstance(error, torch.OutOfMemoryError) or bool(_FULL.search(str(error))))
 
 
 def _whole(answers: Sequence[R], expected: int, name: str) -> Sequence[R]:

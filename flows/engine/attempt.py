@@ -18,7 +18,7 @@ import numpy as np
 from flows.engine.memory import peak_bytes, reset_peak
 from flows.requirements import require_pinned
 from flows.stages.context import BatchWorker, Context, Made, Worker, to_row
-from pipeline.batching import remarks
+from pipeline.batching import OUT_OF_MEMORY, out_of_memory, remark, remarks
 from pipeline.errors import BackendUnavailable, BadInput, PipelineError
 from pipeline.phases import measured, phase
 from pipeline.records.catalog import CatalogRow
@@ -124,6 +124,7 @@ class _End:
     status: Status
     reason: str
     message: str
+    memory: bool = False  # whether it is the GPU's that was not enough
 
 
 def _row(track: CatalogRow, made: Made | _End) -> Row:
@@ -142,7 +143,7 @@ def _tried(name: str, songs: str, work: Callable[[], T]) -> T | _End:
         ours = isinstance(error, PipelineError)  # its sentence tells all
         logger.warning("%s failed on %s: %s", name, songs, error, exc_info=not ours)
         where = "" if ours else f"\n{traceback.format_exc(limit=-3)}"
-        return _End("failed", type(error).__name__, f"{error}{where}")
+        return _End("failed", type(error).__name__, f"{error}{where}", out_of_memory(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,8 @@ class _Together:
         if not isinstance(answers, _End):
             return [made for made, _ in zip(answers, ready, strict=True)]
         half = len(ready) // 2
+        if half and answers.memory:
+            remark(f"songs at once: {len(ready)} -> {half}, {OUT_OF_MEMORY}")
         return [*self.worked(ready[:half]), *self.worked(ready[half:])] if half else [answers]
 
 

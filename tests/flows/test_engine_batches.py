@@ -83,6 +83,16 @@ def test_batch_that_had_to_shrink_is_told_of_every_song_in_it(tmp_path: Path) ->
     assert {row.status for row in rows} == {"ok"}
 
 
+def test_songs_that_the_memory_does_not_hold_together_go_in_halves_and_the_record_says_so(tmp_path: Path) -> None:
+    """Where no batch of pieces shrinks: the memory ran out between them."""
+    rows = attempts(WORKER, Context(tmp_path, recipe(8)), tuple(items("crowded", *["fine"] * 5)))
+    assert {row.status for row in rows} == {"ok"}
+    assert [load(SaidTogether, row.values).songs for row in rows] == [1, 2, 2, 3, 3, 3]
+    assert {row.message for row in rows} == {
+        "songs at once: 6 -> 3, out of GPU memory\nsongs at once: 3 -> 1, out of GPU memory"
+    }
+
+
 def test_seconds_of_the_work_are_shared_and_loading_is_told_once(tmp_path: Path) -> None:
     rows = attempts(WORKER, Context(tmp_path, recipe(4)), tuple(items("slow", "fine", "unreadable", "fine")), 7.0)
     shared = [row.phases["work"] for row in rows]

@@ -86,6 +86,10 @@ class BatchedWorker(ObedientWorker):
     def together(self, prepared: Sequence[CatalogRow]) -> list[Made]:
         if len(prepared) > 4 and any(track.text == "large" for track in prepared):
             remark(f"toy: batch {len(prepared)} -> {len(prepared) // 2}, out of GPU memory")
+        if len(prepared) > 2 and any(track.text == "crowded" for track in prepared):
+            from torch import OutOfMemoryError
+
+            raise OutOfMemoryError("CUDA out of memory.")
         made = [ObedientWorker.__call__(self, track, {}) for track in prepared]
         return [
             replace(one, value=SaidTogether(track.text, len(prepared)))

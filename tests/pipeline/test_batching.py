@@ -57,6 +57,25 @@ def test_other_errors_are_not_touched() -> None:
         in_batches([1], 1, broken, "MuQ")
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuFFT error: CUFFT_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    ],
+)
+def test_libraries_below_torch_have_their_own_word_for_no_memory(said: str) -> None:
+    def work(pieces: Sequence[int]) -> list[int]:
+        if len(pieces) > 1:
+            raise RuntimeError(said)
+        return list(pieces)
+
+    with remarks() as made:
+        assert in_batches(range(3), 2, work, "Demucs") == [0, 1, 2]
+    assert made == ["Demucs: batch 2 -> 1, out of GPU memory"]
+
+
 def test_nothing_to_do_and_no_size() -> None:
     assert in_batches([], 4, Small(4), "MuQ") == []
     with pytest.raises(ValueError, match="batch size 0"):
