@@ -21,7 +21,7 @@ from pipeline.codec import codec
 from pipeline.conditioning import conditioner
 from pipeline.errors import BackendUnavailable, BadInput
 
-FOLDER = "checkpoints"  # in the asset's own
+FOLDER = "converted"  # in the asset's own
 
 
 def released_checkpoint(recipe: Recipe) -> Path:

@@ -1,12 +1,13 @@
 """What a recipe's backends need, stage by stage: read by `backline doctor`, `assets pull --recipe` and placement."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from flows.recipe import Recipe
 from pipeline.annotation import stage as annotation
 from pipeline.assets.needs import SHIPPED, Needs
-from pipeline.assets.store import asset, fault_of, held, landed_files, published_fingerprint, remedy
+from pipeline.assets.store import NOT_HERE, asset, fault_of, held, landed_files, published_fingerprint, remedy
 from pipeline.codec import codec
 from pipeline.conditioning import conditioner
 from pipeline.config import Config
@@ -26,6 +27,7 @@ NEEDS: Mapping[str, Callable[[Recipe], Needs]] = {  # by section of the recipe, 
     "model": lambda recipe: Needs((recipe.released,)) if recipe.released else SHIPPED,
 }
 
+logger = logging.getLogger(__name__)
 ABSENT = "absent"  # in the keys, where the hash is not known
 SMALL = 0.05  # of the published weights' bytes: so small a model works without a GPU; ours
 
@@ -75,16 +77,25 @@ def pinned(recipe: Recipe) -> Recipe:
 
 
 def require_weights(sections: Iterable[str], recipe: Recipe) -> None:
-    """`BackendUnavailable` where nobody knows which weights these sections mean, or other ones are here."""
+    """`BackendUnavailable` where nobody knows which weights these sections mean, or other ones are here.
+
+    Where they are known and not here, the log says so now: what is left to do of their stages would fail much later.
+    """
     require_pinned(recipe)
     needs = needs_of(recipe)
     names = dict.fromkeys(name for section in sections if section in needs for name in needs[section].assets)
     if unknown := [name for name in names if not _hash_of(name, recipe)]:
+        faults = [fault_of(asset(name)) for name in unknown]
+        worst = next((fault for fault in faults if not fault.endswith(NOT_HERE)), "")
         raise BackendUnavailable(
-            f"weights {', '.join(unknown)} are not on this machine, and recipe {recipe.name!r} has no pin of them, so "
+            f"weights {', '.join(unknown)} are not on this machine{f' as they were pulled ({worst})' * bool(worst)}, "
+            f"and recipe {recipe.name!r} has no pin of them, so "
             f"nobody can tell what was done with them; {remedy(asset(unknown[0]))} (and so on), or add to the recipe "
             "what `backline assets pin` prints on a machine that has them"
         )
+    for one in map(asset, names):
+        if fault := fault_of(one):
+            logger.warning("%s, so the stages that load it can't work here; %s", fault, remedy(one))
 
 
 def require_pinned(recipe: Recipe) -> None:

@@ -1,5 +1,6 @@
 """What a run of the build works on, and how it goes through its stages: shared by whole builds and by partitions."""
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -141,4 +142,5 @@ def groups(batches: Sequence[int], size: int) -> list[list[int]]:
 
 def story_of(state: State[Any]) -> str:
     """Why a run did not complete, in one line."""
-    return f"{state.name}: {' '.join((state.message or 'no message').split())}"[:STORY]
+    told = re.sub("^(Task|Flow) run encountered an exception:? ", "", state.message or "no message")
+    return f"{state.name}: {' '.join(told.split())}"[:STORY]

@@ -5,6 +5,7 @@ torch's pickles, read with ``weights_only``: tensors and plain containers, nothi
 """
 
 import pickle
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from pipeline.errors import BackendUnavailable
 
 State = Mapping[str, Tensor]
 SHOWN = 6  # names in a message; ours
+UNREADABLE = (  # what torch and pickle raise over a file that is cut short, changed or another kind of file
+    pickle.UnpicklingError, struct.error, EOFError, OSError, RuntimeError, ValueError, TypeError, AttributeError,
+    ImportError, LookupError, ArithmeticError, AssertionError, MemoryError,
+)  # fmt: skip
 
 
 def read_state(path: Path, *outer: str) -> dict[str, Tensor]:
@@ -29,16 +34,21 @@ def read_state(path: Path, *outer: str) -> dict[str, Tensor]:
         raise BackendUnavailable(f"{path} is missing; `backline assets pull` fetches weights")
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    except (SafetensorError, *UNREADABLE) as error:
+        raise BackendUnavailable(f"{path} can't be read as weights ({reason(error)}); fetch it again") from error
+    try:
         for key in outer if path.suffix != ".safetensors" else ():
             content = content[key]
         return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise BackendUnavailable(f"{path} can't be read as weights ({told}); fetch it again") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise BackendUnavailable(
             f"{path} has not the layout of the published file: no {' > '.join(outer) or 'tensors'} in it"
         ) from error
+
+
+def reason(error: BaseException, longest: int = 200) -> str:
+    """What an exception says, in one line that is never empty."""
+    return " ".join(str(error).split())[:longest] or type(error).__name__
 
 
 def read_below(path: Path, *prefixes: str) -> dict[str, Tensor]:
@@ -52,7 +62,7 @@ def read_below(path: Path, *prefixes: str) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefixes)}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise BackendUnavailable(f"{path} can't be read as weights ({error}); fetch it again") from error
+        raise BackendUnavailable(f"{path} can't be read as weights ({reason(error)}); fetch it again") from error
 
 
 def load_strictly(network: nn.Module, state: State, where: object) -> None:

@@ -1,7 +1,7 @@
 """`backline assets`: the weight files of others: what there is, under which terms, and bringing it here."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from flows.cli.console import err, out
 from pipeline.assets import store
 from pipeline.assets.known import ASSETS
 from pipeline.assets.table import Asset, Package
+from pipeline.errors import BackendUnavailable
 
 commands = typer.Typer(
     help="Weight files: what there is, under which licence, and bringing it here.", no_args_is_help=True
@@ -64,7 +65,6 @@ def pull(
     from pipeline.assets.download import Patience
     from pipeline.assets.pull import Terms
     from pipeline.assets.pull import pull as pull_asset
-    from pipeline.errors import BackendUnavailable
 
     if not names and not recipe:
         raise typer.BadParameter("name assets (backline assets list), or give --recipe")
@@ -77,7 +77,8 @@ def pull(
             out.print(f"{one.name}: {'pulled' if new else 'already here'}", highlight=False)
         except BackendUnavailable as error:  # the others may still come
             failed.append(one.name)
-            err.print(f"[bold red]{one.name}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+            told = f"[bold red]{one.name}:[/] {escape(str(error))}"
+            err.print(told, highlight=False, soft_wrap=True, markup=True)
     if failed:
         raise typer.Exit(1)
 
@@ -99,7 +100,7 @@ def verify(names: Names = None, recipe: OfRecipe = "") -> None:
         fault = verify_asset(one.name)
         wrong += bool(fault)
         told = f"{fault}; {store.remedy(one)}" if fault else f"{one.name}: whole"
-        (err if fault else out).print(told, highlight=False, soft_wrap=True, markup=False)
+        (err if fault else out).print(told, highlight=False, soft_wrap=True)
     if wrong:
         raise typer.Exit(1)
 
@@ -134,8 +135,10 @@ def licences(recipe: OfRecipe = "") -> None:
     for one in _chosen(None, recipe):
         held = _here(one) == "yes"
         stated = store.stated_licence(one) if held else one.licence
-        out.print(f"[bold]{one.name}[/] ({one.what}): {stated}", highlight=False, soft_wrap=True)
-        out.print(f"  commercial use: {_yes(one.commercial)}; {one.about or 'see its package'}", highlight=False)
+        told = f"[bold]{one.name}[/] ({escape(one.what)}): {escape(stated)}"
+        out.print(told, highlight=False, soft_wrap=True, markup=True)
+        about = one.about or "see its package"
+        out.print(f"  commercial use: {_yes(one.commercial)}; {about}", highlight=False, soft_wrap=True)
         if one.doubt:
             out.print(f"  {one.doubt}", highlight=False, soft_wrap=True)
 
@@ -158,9 +161,15 @@ def _here(one: Asset) -> str:
     """yes, no, or damaged; by size and time, not by hash."""
     if not store.fault_of(one):
         return "yes"
-    folder = store.folder_of(one)
-    known = folder is not None and store.landed_files(one)
-    return "damaged" if known else "no"
+    return "damaged" if _landed(one) is None or _landed(one) else "no"
+
+
+def _landed(one: Asset) -> Mapping[str, store.Landed] | None:
+    """The files that must be there; None where the receipt that names them can't be read."""
+    try:
+        return store.landed_files(one) if store.folder_of(one) is not None else {}
+    except BackendUnavailable:
+        return None
 
 
 def _yes(true: bool) -> str:
@@ -170,7 +179,7 @@ def _yes(true: bool) -> str:
 def _facts(one: Asset) -> dict[str, object]:
     """What `list --json` says of an asset; hashes as far as they are known here."""
     folder = store.folder_of(one)
-    landed = store.landed_files(one) if folder is not None else {}
+    landed = _landed(one) or {}
     return {
         "name": one.name,
         "what": one.what,

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from pipeline.assets.store import BLOCK, Landed
 from pipeline.assets.table import File
 
@@ -29,7 +31,16 @@ def misfit(file: File, came: Path, announced: str, before: Landed | None) -> str
         return f"is not the file of the repository (git blob {blob[:12]}…, not {file.git[:12]}…)"
     if before is not None and before.sha256 != found.sha256:
         return f"is another file than the one first pulled (SHA-256 {found.sha256[:12]}…, pinned {before.sha256[:12]}…)"
-    return ""
+    return _not_whole(came) if file.format == "safetensors" else ""
+
+
+def _not_whole(came: Path) -> str:
+    """Where nobody tells a size or hash, the file's own head does: which bytes its tensors take."""
+    try:
+        with safe_open(came, framework="numpy"):
+            return ""
+    except SafetensorError as error:
+        return f"is no whole safetensors file ({error})"
 
 
 def _digest(algorithm: str, path: Path, head: bytes = b"") -> str:

@@ -13,34 +13,38 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.assets.download import land, part_of
 from pipeline.errors import BackendUnavailable
-
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, AttributeError, KeyError, TypeError)
+from pipeline.published import UNREADABLE, reason
 
 
 def convert(source: Path, outer: str, target: Path) -> None:
     """Write the tensors that lie below `outer` (keys joined with dots) of a pickle as safetensors.
 
-    `BackendUnavailable` where the file is no whole pickle of tensors, or has nothing there.
+    `BackendUnavailable` where the file is no whole pickle of tensors, or has nothing there; then nothing is written.
     """
+    name = source.name.removesuffix(".part")
     try:
         content = read(source)
-    except _UNREADABLE as error:
-        told = " ".join(str(error).split())[:200]
-        raise BackendUnavailable(f"{source} is no whole file of torch tensors ({told}); pull it again") from error
+    except UNREADABLE as error:
+        raise BackendUnavailable(f"{name} is no whole file of torch tensors ({reason(error)})") from error
     for key in outer.split(".") if outer else ():
         if not isinstance(content, Mapping) or key not in content:
-            raise BackendUnavailable(f"{source} has no {outer!r} in it: it is not the file that was published")
+            raise BackendUnavailable(f"{name} has no {outer!r} in it: it is not the file that was published")
         content = content[key]
     # Clones: tensors that share memory can't be written, and a slice would keep all of its storage alive.
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in _leaves(content, "")}
     if not tensors:
-        raise BackendUnavailable(f"{source} has no tensors below {outer or 'its top'!r}")
-    save_file(tensors, part_of(target))
+        raise BackendUnavailable(f"{name} has no tensors below {outer or 'its top'!r}")
+    try:
+        save_file(tensors, part_of(target))
+    except SafetensorError as error:  # of a full disk too
+        part_of(target).unlink(missing_ok=True)
+        raise BackendUnavailable(f"{target} can't be written ({reason(error)}); free some space") from error
     land(part_of(target), target)
 
 

@@ -165,7 +165,7 @@ def _copy(source: Path, part: Path, progress: Progress) -> _Arrived:
 
 
 def _commit(wanted: Asset, folder: Path, terms: Terms, arrived: list[_Arrived]) -> None:
-    """Check all files, then give them their names, convert what is a pickle, and write the receipt."""
+    """Check all files, convert what is a pickle, then give them their names and write the receipt."""
     pinned = read_receipt(wanted)
     for file, came in zip(wanted.files, arrived, strict=True):
         before = pinned.files.get(file.path) if pinned is not None else None
@@ -173,18 +173,29 @@ def _commit(wanted: Asset, folder: Path, terms: Terms, arrived: list[_Arrived]) 
             came.part.unlink()  # else the next attempt would go on at its end
             raise BackendUnavailable(f"{wanted.what} ({wanted.name}): {file.path} {fault}; nothing of it was kept")
     for file, came in zip(wanted.files, arrived, strict=True):
+        if file.format == "pickle":
+            _convert(wanted, file, came.part, folder)
+    for file, came in zip(wanted.files, arrived, strict=True):
         if came.part != folder / file.path:
             land(came.part, folder / file.path)
-    landed = {file.path: landed_at(folder / file.path) for file in wanted.files}
-    for file in (file for file in wanted.files if file.format == "pickle"):
-        from pipeline.assets.inert import convert
-
-        convert(folder / file.path, file.outer, folder / file.tensors)
-        landed[file.tensors] = landed_at(folder / file.tensors)
+    names = [file.path for file in wanted.files] + [file.tensors for file in wanted.files if file.format == "pickle"]
+    landed = {name: landed_at(folder / name) for name in names}
     revision = next((came.revision for came in arrived if came.revision), "")
     receipt = Receipt(landed, wanted.licence, terms.accept_licence and not wanted.commercial, revision)
     part_of(folder / RECEIPT).write_text(receipt_text(receipt), encoding="utf-8")
     land(part_of(folder / RECEIPT), folder / RECEIPT)
+
+
+def _convert(wanted: Asset, file: File, came: Path, folder: Path) -> None:
+    """The tensors of a pickle that arrived, beside the place that it will have."""
+    from pipeline.assets.inert import convert
+
+    try:
+        convert(came, file.outer, folder / file.tensors)
+    except BackendUnavailable as error:
+        if came != folder / file.path:
+            came.unlink()
+        raise BackendUnavailable(f"{wanted.what} ({wanted.name}): {error}; nothing of it was kept") from error
 
 
 def _require_room(wanted: Asset, folder: Path, terms: Terms) -> None:

@@ -22,6 +22,7 @@ VARIABLE = "BACKLINE_ASSETS"
 RECEIPT = "receipt.json"
 NON_COMMERCIAL = "non-commercial"  # in every stated licence that is so
 SHA256_DIGITS = 64
+NOT_HERE = "is not on this machine"  # ends the clause on what was never pulled
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -105,9 +106,12 @@ def fault_of(wanted: Asset) -> str:
     folder = folder_of(wanted)
     if folder is None:
         return f"{wanted.what} ({wanted.name}): its package is not installed"
-    known = landed_files(wanted)
+    try:
+        known = landed_files(wanted)
+    except BackendUnavailable as error:
+        return f"{wanted.what} ({wanted.name}): {error}"
     if not known:
-        return f"{wanted.what} ({wanted.name}) is not on this machine"
+        return f"{wanted.what} ({wanted.name}) {NOT_HERE}"
     for path, landed in known.items():
         if fault := _file_fault(folder / path, landed):
             return f"{wanted.what} ({wanted.name}): {fault}"
@@ -134,7 +138,7 @@ def read_receipt(wanted: Asset) -> Receipt | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise BackendUnavailable(f"{path} can't be read ({error}); remove it, then {remedy(wanted)}") from error
+        raise BackendUnavailable(f"{path} can't be read ({error}): remove it first") from error
 
 
 def receipt_text(receipt: Receipt) -> str:

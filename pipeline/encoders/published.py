@@ -3,6 +3,7 @@
 Conventions: transformers itself fills a missing key with random numbers and a warning; here it is an error.
 """
 
+import logging as stdlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -23,15 +24,19 @@ def load_network(factory: Any, weights: Held, precision: Literal["float32", "bfl
     def load() -> Any:
         return factory.from_pretrained(
             weights.folder, dtype=DTYPES[precision], local_files_only=True, use_safetensors=True,
-            output_loading_info=True,
+            output_loading_info=True, ignore_mismatched_sizes=True,  # named below; its own report is a page long
         )  # fmt: skip
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # one for each worker would be all that a terminal shows
+    stdlib.getLogger("transformers.modeling_utils").setLevel(stdlib.ERROR)
     network, told = _loaded(weights, load)
-    kinds = {"missing": "missing_keys", "unexpected": "unexpected_keys", "another shape": "mismatched_keys"}
-    wrong = {kind: sorted(str(key) for key in told[name]) for kind, name in kinds.items() if told[name]}
-    if wrong:
-        listed = "; ".join(f"{kind}: {', '.join(keys[:SHOWN])}" for kind, keys in wrong.items())
+    wrong = {
+        "missing": sorted(told["missing_keys"]),
+        "unexpected": sorted(told["unexpected_keys"]),
+        "another shape": sorted(f"{name} {[*came]} (not {[*ours]})" for name, came, ours in told["mismatched_keys"]),
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{kind}: {', '.join(keys[:SHOWN])}" for kind, keys in wrong.items() if keys)
         raise BackendUnavailable(f"{weights.asset.what} ({weights.asset.name}) does not fit its network: {listed}")
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable(f"{weights.asset.what} is to run on a GPU and torch sees none; set device to cpu")

@@ -17,6 +17,7 @@ from flows.recipe import Recipe, Resources, load_recipe
 from flows.requirements import NEEDS, assets_of, needs_of, weights_of
 from flows.stages.graph import NODES
 from pipeline.assets.known import ASSETS
+from pipeline.assets.pull import install
 
 BIG = Machine(gpus_gb=(80.0,), memory_gb=256.0, disk_gb=1000.0)
 BARE = Machine(gpus_gb=(), memory_gb=8.0, disk_gb=1.0)
@@ -125,6 +126,62 @@ def test_on_a_bare_machine_every_weight_has_a_size_its_licence_and_its_command(b
         assert row["licence"].startswith(one.licence)
     assert "?" not in told.stdout
     assert not bare.exists()
+
+
+def test_brackets_and_colons_are_printed_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A console would take them for markup: a word gone, another colour, or a traceback."""
+    folder = tmp_path / "[bold] :cat: [" / "]"
+    folder.mkdir(parents=True)
+    (folder / "[red].yaml").write_text("base: demo\n")
+    told = CliRunner().invoke(commands, ["doctor", "--recipe", str(folder / "[red].yaml")])
+    assert told.output.replace("\n", "") == f"Nothing is missing for {folder / '[red].yaml'}."
+    (folder / "[red].yaml").write_text("base: paper\n")
+    monkeypatch.setenv("BACKLINE_ASSETS", str(folder / "store"))
+    monkeypatch.setenv("COLUMNS", "400")
+    install("xlm-roberta-tokenizer", tokenizer(tmp_path), check=False)
+    (damaged := folder / "store" / "xlm-roberta-tokenizer" / "config.json").write_text("x")
+    told = CliRunner().invoke(commands, ["doctor", "--recipe", str(folder / "[red].yaml")])
+    assert told.exit_code == 1
+    assert f"{damaged} has 1 bytes, not 110: it was cut off or replaced" in told.output
+    assert f"backline assets pull --recipe {folder / '[red].yaml'} --accept-licence" in told.output
+    for words in (("doctor", "--recipe", str(folder / "[/none].yaml")), ("status", str(folder / "[/none]"))):
+        refused = run(*words)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("backline: ")
+        assert words[-1] in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def tokenizer(folder: Path) -> Path:
+    """Files as long as those of the hub in `test_the_command_pulls_from_a_hub_verifies_and_tells_of_damage`."""
+    for file in ASSETS["xlm-roberta-tokenizer"].files:
+        (folder / file.path).write_bytes(file.path.encode() * 10)
+    return folder
+
+
+def test_a_receipt_that_is_cut_off_hides_nothing_else(tmp_path: Path, bare: Path) -> None:
+    install("xlm-roberta-tokenizer", tokenizer(tmp_path), check=False)
+    (bare / "xlm-roberta-tokenizer" / "receipt.json").write_text("{")
+    sentence = (
+        "receipt.json can't be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"
+    )
+    lacks = {lack.mend: lack.what for lack in examine(official(), BIG)}
+    assert f"{sentence}: remove it first" in lacks["backline assets pull xlm-roberta-tokenizer"]
+    assert len(lacks) >= 8
+    rows = json.loads(CliRunner().invoke(commands, ["assets", "list", "--json"]).output)
+    assert {row["name"]: row["here"] for row in rows}["xlm-roberta-tokenizer"] == "damaged"
+    told = run("assets", "verify", BACKLINE_ASSETS=str(bare))
+    assert told.returncode == 1
+    assert told.stderr.endswith(f"{sentence}: remove it first; backline assets pull xlm-roberta-tokenizer\n")
+    assert "minilm: whole" in told.stdout
+
+
+def test_no_weight_file_is_of_unknown_size() -> None:
+    told = CliRunner().invoke(commands, ["assets", "list", "--json"]).output
+    assert [row["name"] for row in json.loads(told) if not row["gigabytes"]] == []
+    small = CliRunner().invoke(commands, ["doctor", "--recipe", "paper"]).output
+    (row,) = [line for line in small.splitlines() if "(xlm-roberta-tokenizer)" in line]
+    assert " 0.01 " in row  # not 0.0
 
 
 def test_nothing_of_a_rehearsal_is_missing() -> None:

@@ -58,11 +58,15 @@ def test_a_pinned_recipe_has_the_same_keys_with_and_without_the_weights(
     require_weights(["quality"], taken)
 
 
-def test_published_hashes_are_pins_that_nobody_has_to_write() -> None:
+def test_published_hashes_are_pins_that_nobody_has_to_write(caplog: pytest.LogCaptureFixture) -> None:
     codec = load_recipe("demo", ["codec.backend=mucodec"])
     assert weights_of("codec", codec) == " ".join(asset(name).files[0].sha256 for name in ("mucodec", "mucodec-vae"))
     assert published_fingerprint(ASSETS["muq"]) == ""
     require_weights(["codec"], codec)
+    told = "MuCodec: quantiser and flow-matching decoder (mucodec) is not on this machine, so the stages that load it"
+    assert caplog.messages[0].startswith(told)  # before days of other stages
+    assert caplog.messages[0].endswith("backline assets pull mucodec --accept-licence")
+    assert len(caplog.messages) == 2
 
 
 def test_a_build_does_not_begin_with_weights_that_nobody_knows(tmp_path: Path) -> None:
@@ -75,6 +79,17 @@ def test_a_build_does_not_begin_with_weights_that_nobody_knows(tmp_path: Path) -
         begun = open_build(Work.model_validate({"root": str(tmp_path), "overrides": [SONGEVAL], "stages": [stage]}))
         assert begun.recipe.weights == {}
     open_build(Work.model_validate({"root": str(tmp_path), "overrides": [SONGEVAL, "rehearsal={}"]}))
+
+
+def test_a_build_says_that_weights_are_damaged_not_that_they_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(tmp_path / "made")
+    file = held("muq").path("model.safetensors")
+    file.write_bytes(file.read_bytes()[:-1])
+    told = r"weights muq are not on this machine as they were pulled \(.*model\.safetensors has \d+ bytes, not \d+"
+    with pytest.raises(BackendUnavailable, match=told):
+        require_weights(["quality"], recipe())
 
 
 def test_other_weights_than_the_pinned_ones_are_refused_where_they_would_be_loaded(

@@ -131,9 +131,9 @@ def test_what_is_missing_or_does_not_fit_is_one_sentence(
     name = asset("lada-band").files[0].path
     content = torch.load(mirror / "lada-band" / name, weights_only=False)
     content["state_dict"]["model.lm.norm.weight"] = torch.ones(3)
-    (tmp_path / "bent").mkdir()
+    (tmp_path / "bent" / name).parent.mkdir(parents=True)
     torch.save(content, tmp_path / "bent" / name)
     install("lada-band", tmp_path / "bent", check=False)
     with pytest.raises(BackendUnavailable, match=r"lm\.norm\.weight is \[3\], not \[64\]"):
         released_checkpoint(load_recipe("upstream"))
-    assert list((store / "lada-band" / "checkpoints").glob("*")) == []
+    assert list((store / "lada-band" / "converted").glob("*")) == []

@@ -69,7 +69,7 @@ def test_batch_that_fails_stops_its_own_later_stages_alone(prefect: None, librar
     engine = Inline()
     worked = run_stages(context, build, batches.all, cast(Engine, engine), Scope())
     (failure,) = worked.failures
-    assert failure.startswith("quality batch 1: Failed: ")
+    assert failure.startswith("quality batch 1: Failed: BackendUnavailable: ")
     assert [stage for _, stage, _ in engine.done].count("StructureWorker") == 2
     assert worked.songs == 6 + 4 + 4
 

@@ -1,6 +1,7 @@
 """Published pickles are read, never run."""
 
 import pickle
+import resource
 import sys
 from argparse import Namespace
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 
 from pipeline.assets.inert import convert, read
 from pipeline.errors import BackendUnavailable
+from pipeline.published import read_state
 
 
 class Evil:
@@ -76,12 +78,29 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_cut_file_is_no_file(tmp_path: Path) -> None:
-    torch.save({"w": torch.ones(1000)}, tmp_path / "w.pt")
-    whole = (tmp_path / "w.pt").read_bytes()
-    for share in (0.1, 0.5, 0.99):
-        (tmp_path / "w.pt").write_bytes(whole[: int(share * len(whole))])
-        with pytest.raises(BackendUnavailable, match="no whole file"):
+    """Of either format, wherever it is cut: the old one's reader then raises nearly anything."""
+    for zipped in (True, False):
+        torch.save({"w": torch.ones(9)}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+        whole = (tmp_path / "w.pt").read_bytes()
+        for end in range(0, len(whole), 7 if zipped else 1):
+            (tmp_path / "w.pt").write_bytes(whole[:end])
+            with pytest.raises(BackendUnavailable, match=r"no whole file of torch tensors \(.+\)$"):
+                convert(tmp_path / "w.pt", "", tmp_path / "w.safetensors")
+            with pytest.raises(BackendUnavailable, match=r"can't be read as weights \(.+\)"):
+                read_state(tmp_path / "w.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
+
+
+def test_a_disk_that_takes_no_more_is_said(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(300_000)}, tmp_path / "w.pt")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, before[1]))
+    try:
+        with pytest.raises(BackendUnavailable, match=r"w\.safetensors can't be written \(.+\); free some space"):
             convert(tmp_path / "w.pt", "", tmp_path / "w.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pt"]
 
 
 def test_no_module_of_the_file_is_imported(tmp_path: Path) -> None:

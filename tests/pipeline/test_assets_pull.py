@@ -232,13 +232,38 @@ def test_a_pickle_becomes_safetensors_once(server: Served, tmp_path: Path, monke
     assert held("toy").tensors("w.pt").is_file()
 
 
-def test_a_pickle_of_something_else_leaves_no_receipt(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.files["/base/w.pt"] = b"<html>busy</html>"
-    toy(monkeypatch, server, files=(File("w.pt", format="pickle"),))
-    with pytest.raises(BackendUnavailable, match="no whole file of torch tensors"):
-        get()
-    with pytest.raises(BackendUnavailable, match="is not on this machine"):
-        held("toy")
+def test_a_pickle_of_something_else_leaves_nothing(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"other": torch.ones(2)}, tmp_path / "other.pt")
+    for content, told in (
+        (b"<html>busy</html>", "no whole file of torch tensors (invalid load key, '<'.)"),
+        (b"", "no whole file of torch tensors (EOFError)"),
+        ((tmp_path / "other.pt").read_bytes(), "has no 'model' in it: it is not the file that was published"),
+    ):
+        server.files["/base/w.pt"] = content
+        toy(monkeypatch, server, files=(File("w.pt", format="pickle", outer="model"),))
+        with pytest.raises(BackendUnavailable) as refusal:
+            get()
+        assert str(refusal.value).startswith("A toy's weights (toy): w.pt ")
+        assert str(refusal.value).endswith(f"{told}; nothing of it was kept")
+        assert store(tmp_path) in ([], ["w.pt.tag"])
+        with pytest.raises(BackendUnavailable, match="is not on this machine"):
+            held("toy")
+
+
+def test_safetensors_cut_short_are_seen_where_nobody_tells_their_size(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy(monkeypatch, server)
+    (tmp_path / "mirror" / "toy" / "sub").mkdir(parents=True)
+    for share in (0, 4, len(WEIGHTS) // 2, len(WEIGHTS) - 1):
+        (tmp_path / "mirror" / "toy" / "sub" / "w.safetensors").write_bytes(WEIGHTS[:share])
+        with pytest.raises(
+            BackendUnavailable, match=r"w\.safetensors is no whole safetensors file .*nothing of it was"
+        ):
+            get(mirror=str(tmp_path / "mirror"))
+        assert store(tmp_path) == []
 
 
 def test_a_disk_without_room(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,9 +327,12 @@ def test_a_receipt_that_is_no_receipt(server: Served, tmp_path: Path, monkeypatc
     get()
     (tmp_path / "store" / "toy" / "receipt.json").write_text("{")
     with pytest.raises(
-        BackendUnavailable, match=r"receipt.json can't be read .*; remove it, then backline assets pull toy"
+        BackendUnavailable,
+        match=r"\(toy\): .*receipt.json can't be read .*: remove it first; backline assets pull toy$",
     ):
         held("toy")
+    with pytest.raises(BackendUnavailable, match=r"receipt.json can't be read .*: remove it first$"):
+        get()
 
 
 def test_no_such_asset() -> None:

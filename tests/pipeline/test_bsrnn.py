@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from pipeline.assets.store import asset
 from pipeline.errors import BackendUnavailable
 from pipeline.published import below
 from pipeline.separation import stage
@@ -44,6 +45,7 @@ def test_parameters_are_those_that_the_sizes_ask_for() -> None:
     sequence = 24 * (2 * 128 + lstm + 512 * 128 + 128)
     mask = 41 * 2 * 128 + 41 * (128 * 512 + 512) + (512 + 1) * 2 * bins
     assert sum(parameter.numel() for parameter in network.parameters()) == split + sequence + mask
+    assert (split + sequence + mask) * 4 / 1e9 == pytest.approx(asset("bsrnn").gigabytes, rel=0.05)
 
 
 def test_recurrent_layer_is_that_of_the_derivation() -> None:
