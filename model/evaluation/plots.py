@@ -69,7 +69,8 @@ def funnel_chart(stages: Sequence[FunnelStage]) -> str:
         axes.set_xlabel("songs")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.spines["left"].set_visible(False)
-        axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+        if left.any():
+            axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
         return _svg(figure)
 
 
@@ -96,7 +97,8 @@ def phases_chart(stages: Sequence[FunnelStage]) -> str:
         axes.invert_yaxis()
         axes.set_xlabel("seconds a song")
         axes.spines["left"].set_visible(False)
-        axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+        if left.any():
+            axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
         return _svg(figure)
 
 

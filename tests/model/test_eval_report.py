@@ -236,6 +236,11 @@ def test_songs_whose_batch_had_to_shrink_are_told_with_the_remedy(data: ReportDa
     assert "with the same answers: tokenization (7), x (1). The setting build.resources.STAGE.gpus" in page
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_build_without_a_song_has_a_funnel_without_a_legend() -> None:
+    assert "<svg" in funnel_chart([FunnelStage("detection", 0, 0)])
+
+
 def test_a_chart_by_itself_brings_its_colours(data: ReportData) -> None:
     chart = standalone(funnel_chart(data.funnel))
     used = set(re.findall(r"var\((--\w+)\)", chart))
