@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from model.config import TrainRun
@@ -123,8 +124,15 @@ def resolve(path: Path) -> Path:
 def load(path: Path) -> Checkpoint:
     """A complete checkpoint folder, or a run's folder (see `resolve`); `BadInput` where it can't be read."""
     folder = resolve(path)
-    run = TrainRun.model_validate_json((folder / RUN).read_text())
-    return Checkpoint(folder, run, Progress(**json.loads((folder / PROGRESS).read_text())))
+    try:
+        run = TrainRun.model_validate_json((folder / RUN).read_text())
+        return Checkpoint(folder, run, Progress(**json.loads((folder / PROGRESS).read_text())))
+    except (ValidationError, TypeError) as error:
+        raise BadInput(
+            f"{folder} has settings that this version of Backline doesn't know ({error}); use the version that it was "
+            "trained with, or train anew with a new --out",
+            "other_version",
+        ) from error
 
 
 def prune(run_folder: Path, keep: int) -> None:

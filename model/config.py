@@ -225,6 +225,13 @@ class TrainingConfig(Config):
         own = {name: value for name, value in given.items() if name != "until"}
         return {**own, "stages": stages[: names.index(given["until"]) + 1]}
 
+    @model_validator(mode="after")
+    def _stages_apart(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"training.stages are kept by name: give each its own, got {', '.join(names)}")
+        return self
+
 
 class SamplerConfig(Config):
     """How an accompaniment is drawn from the mask predictor (paper 4.3, 5.2)."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ProjectConfiguration
 from torch import Tensor, nn
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
@@ -26,13 +27,13 @@ def on_cpu() -> bool:
 
 
 def accelerator_for(training: TrainingConfig, out: Path) -> Accelerator:
-    """The launcher's devices; `BadInput` for ways of splitting a model that are not ours."""
+    """The launcher's devices; `BadInput` for ways of splitting a model that are not ours, and for absent trackers."""
     if _wants_shards() and os.environ.get("FSDP_VERSION", "1") != "2":
         raise BadInput("this accelerate config asks for FSDP 1; set fsdp_version: 2", "fsdp")
     accelerator = Accelerator(
         cpu=on_cpu(),
         mixed_precision=training.precision,
-        log_with=training.log_with or None,
+        log_with=_tracker(training.log_with),
         project_config=ProjectConfiguration(project_dir=str(out), logging_dir=str(out / TRACKER)),
     )
     plugin = accelerator.state.fsdp_plugin if hasattr(accelerator.state, "fsdp_plugin") else None
@@ -45,6 +46,18 @@ def accelerator_for(training: TrainingConfig, out: Path) -> Accelerator:
     if plugin is not None and training.precision == "fp16":
         raise BadInput("training.precision fp16 scales its loss, which shards don't; set it to bf16 or no", "fsdp")
     return accelerator
+
+
+def _tracker(name: str) -> str | None:
+    """`BadInput` for a tracker that is not installed: Accelerate would go on without it."""
+    there = [one.value for one in get_available_trackers()]
+    if name and name not in ("all", *there):
+        raise BadInput(
+            f"training.log_with {name!r} is not among the trackers here ({', '.join(there)}): install its package, set "
+            "one of these, or '' for none",
+            "log_with",
+        )
+    return name or None
 
 
 def _wants_shards() -> bool:

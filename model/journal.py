@@ -126,7 +126,9 @@ def rewind(path: Path, step: int) -> None:
                 kept.append(line)
         except ValueError:
             logger.warning("%s: dropped a line that a crash cut short", path)
-    path.write_text("".join(line + "\n" for line in kept))
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text("".join(line + "\n" for line in kept))
+    draft.replace(path)
 
 
 def read(folder: Path) -> list[dict[str, Scalar]]:

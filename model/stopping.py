@@ -13,6 +13,13 @@ RESUME_ME = 75  # exit code EX_TEMPFAIL of sysexits.h: stopped and saved, run th
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+def leave_to_trainer(worker: int) -> None:
+    """What a data loader's worker begins with: who signals all processes of a job means the trainer, which ends its
+    workers itself. One that died of the signal would take the trainer along before it has saved."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 class StopRequest:
     """A context in which the two signals only set `requested`; a second SIGINT interrupts at once.
 

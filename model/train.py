@@ -40,7 +40,7 @@ from model.optimisation import WeightMean, compile_each, learning_rate, recomput
 from model.reporting import Reporter
 from model.schedule import generator
 from model.shards import ShardSamples, load_training_split, manifest_sha256, weights_behind
-from model.stopping import RESUME_ME, StopRequest
+from model.stopping import RESUME_ME, StopRequest, leave_to_trainer
 from model.whole import load_optimizer, scalar, whole
 from pipeline.errors import BadInput, PipelineError
 
@@ -90,6 +90,7 @@ class Trainer:
         self.objective = self._new_objective()
         torch.manual_seed(generator(self.config.seed, "dropout", self.rank).initial_seed())
         self.progress, kept, self.state = self._resumed()
+        self.saved = None if self.state is None else self.progress  # where the newest checkpoint stands
         if self.config.recompute:
             recompute(self.objective.network.lm.layers)
         if self.config.compile:
@@ -131,7 +132,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _stopped(self) -> Outcome:
-        saved = self._save_step()
+        saved = self._step_folder() if self.saved == self.progress else self._save_step()
         if self.is_main:
             endings.stopped(self.out, self.progress.step)
         return Outcome(False, self.progress.step, saved)
@@ -200,6 +201,7 @@ class Trainer:
             batch_size=None,
             sampler=range(steps * stage.accumulation),
             num_workers=self.config.workers,
+            worker_init_fn=leave_to_trainer,
             generator=torch.Generator(),  # the default draws from the global stream, which a resumed run must not
         )
         batches = iter(loader)
@@ -272,12 +274,16 @@ class Trainer:
             self._save_step()
 
     def _save_step(self) -> Path:
-        path = self.out / f"step-{self.progress.step:08d}"
+        path = self._step_folder()
         self._save(path, with_state=True)
         if self.is_main:
             checkpoint.prune(self.out, self.config.keep)
         self.accelerator.wait_for_everyone()
+        self.saved = self.progress
         return path
+
+    def _step_folder(self) -> Path:
+        return self.out / f"step-{self.progress.step:08d}"
 
     def _save(self, path: Path, with_state: bool) -> None:
         rng = gather_object([random_state()]) if with_state else []
@@ -302,6 +308,11 @@ class Trainer:
         kept, state = found.weights(), found.state()
         self.objective.network.load_state_dict(state.weights or kept)
         logger.info("resuming %s after step %d", newest, found.progress.step)
+        if len(state.rng) != self.processes:
+            logger.warning(
+                "%s was saved by %d processes, here are %d: steps take other numbers of rows from now on; launch %d to "
+                "go on as before", newest, len(state.rng), self.processes, len(state.rng),
+            )  # fmt: skip
         return found.progress, kept, state
 
     def _weights(self) -> Mapping[str, Tensor]:

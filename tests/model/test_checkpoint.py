@@ -1,12 +1,27 @@
 """Checkpoint folders: whole or absent, found again, pruned without losing the newest."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from model.checkpoint import CARD, COMPLETE, STATE, Progress, TrainState, complete, latest, load, prune, resolve, save
+from model.checkpoint import (
+    CARD,
+    COMPLETE,
+    PROGRESS,
+    RUN,
+    STATE,
+    Progress,
+    TrainState,
+    complete,
+    latest,
+    load,
+    prune,
+    resolve,
+    save,
+)
 from model.config import TrainRun
 from pipeline.errors import BadInput
 
@@ -93,6 +108,17 @@ def test_weights_only_can_not_be_resumed(tmp_path: Path) -> None:
     save(tmp_path / "final", WEIGHTS, TrainRun(), Progress(), None)
     with pytest.raises(BadInput, match="weights only"):
         load(tmp_path / "final").state()
+
+
+@pytest.mark.parametrize("name", [RUN, PROGRESS])
+def test_settings_of_another_version_are_refused_by_name(tmp_path: Path, name: str) -> None:
+    make(tmp_path, 1)
+    file, marker = (tmp_path / "step-00000001" / part for part in (name, COMPLETE))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"newer": 1}))
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {name: file.stat().st_size}))
+    with pytest.raises(BadInput, match=r"newer[\s\S]*use the version that it was trained with") as caught:
+        load(tmp_path)
+    assert caught.value.reason == "other_version"
 
 
 def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ def test_fsdp_1_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         accelerator_for(TrainingConfig(), tmp_path)
 
 
+def test_a_tracker_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"training\.log_with 'wandbb' .*\(.*tensorboard.*\): install") as caught:
+        accelerator_for(TrainingConfig(log_with="wandbb"), tmp_path)
+    assert caught.value.reason == "log_with"
+
+
 def test_random_state_comes_back() -> None:
     state = random_state()
     first = torch.rand(3)

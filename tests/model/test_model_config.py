@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from model.config import (
+    STAGE1,
     ModelConfig,
     ObjectiveConfig,
     RtdConfig,
@@ -54,6 +55,7 @@ def test_a_run_survives_json(schedule: str | tuple[float, ...]) -> None:
         (lambda: SamplerConfig(stepz=3), "Extra inputs"),
         (lambda: StageConfig(name="a", split="b", crop_tokens=0, steps=1), "greater than or equal to 1"),
         (lambda: TrainingConfig(stages=()), "at least 1 item"),
+        (lambda: TrainingConfig(stages=(STAGE1, STAGE1)), "give each its own, got stage1, stage1"),
     ],
 )
 def test_contradictions_are_refused(make: object, message: str) -> None:

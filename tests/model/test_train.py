@@ -88,7 +88,7 @@ def test_two_stages_leave_weights_of_each_and_a_line_for_every_step(dataset: Pat
     assert list(tmp_path.glob("tracker/backline/events*"))
 
 
-@pytest.mark.parametrize("stop", [1, 2, 4, 5])
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 4, 5])  # 0 before the first step, 3 between the stages
 def test_a_stopped_run_goes_on_as_if_nothing_had_happened(dataset: Path, tmp_path: Path, stop: int) -> None:
     undisturbed, stopped = tmp_path / "a", tmp_path / "b"
     train(recipe(), dataset, undisturbed)
@@ -97,6 +97,35 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_happened(dataset: Path, tmp_pat
     assert train(recipe(), dataset, stopped).finished
     assert weights(stopped) == weights(undisturbed)
     assert told(stopped) == told(undisturbed)
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3])
+def test_a_stop_saves_nothing_that_is_saved(dataset: Path, tmp_path: Path, stop: int) -> None:
+    """At steps 2 (`checkpoint_every`) and 3 (a stage's end) there is a checkpoint: the stop's grace is short."""
+    saved: list[str] = []
+
+    class Told(Trainer):
+        def _save(self, path: Path, with_state: bool) -> None:
+            saved.append(path.name)
+            super()._save(path, with_state)
+
+    for _ in range(2):  # the second one is stopped before it takes a step
+        outcome = Told(recipe(), dataset, tmp_path, StopAt(tmp_path, stop))()
+        assert (outcome.step, outcome.checkpoint) == (stop, tmp_path / f"step-{stop:08d}")
+        assert checkpoint.complete(outcome.checkpoint)
+    steps = [int(name.removeprefix("step-")) for name in saved if name.startswith("step-")]
+    assert steps == {1: [1], 2: [2], 3: [2, 3]}[stop]
+
+
+def test_other_numbers_of_processes_are_told(dataset: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saved = Trainer(recipe(), dataset, tmp_path, StopAt(tmp_path, 1))().checkpoint
+    found = checkpoint.load(saved)
+    state = found.state()
+    two = checkpoint.TrainState(state.optimizer, state.weights, state.rng * 2)
+    checkpoint.save(saved, found.weights(), found.run, found.progress, two)
+    assert train(recipe(), dataset, tmp_path).finished
+    assert "was saved by 2 processes, here are 1" in caplog.text
+    assert "launch 2 to go on as before" in caplog.text
 
 
 def test_a_killed_run_goes_on_from_its_newest_checkpoint(dataset: Path, tmp_path: Path) -> None:
@@ -138,6 +167,24 @@ def test_sigterm_ends_the_step_saves_and_says_resume_me(dataset: Path, tmp_path:
     assert signal.getsignal(signal.SIGTERM) == before
     assert endings.ending(out) == "stopped"
     assert "saved after step" in (out / endings.STOPPED).read_text()
+
+
+def test_a_signal_to_all_processes_of_a_job_saves_and_says_resume_me(dataset: Path, tmp_path: Path) -> None:
+    """As SLURM and systemd send it: to the trainer and to its data workers."""
+    out, run = tmp_path / "out", tmp_path / "run.json"
+    run.write_text(recipe(steps=100_000, workers=2).model_dump_json())
+    words = ["-m", "model.train", "--run", run, "--dataset", dataset, "--out", out]
+    trainer = subprocess.Popen([sys.executable, *map(str, words)], start_new_session=True)
+    try:
+        while len(journal.read(out)) < 2:
+            assert trainer.poll() is None
+            time.sleep(0.05)
+        os.killpg(trainer.pid, signal.SIGTERM)
+        assert trainer.wait(timeout=120) == RESUME_ME
+    finally:
+        trainer.kill()
+    assert endings.ending(out) == "stopped"
+    assert checkpoint.load(out).progress.step == journal.read(out)[-1]["step"]
 
 
 def test_a_finished_run_is_left_alone(dataset: Path, tmp_path: Path) -> None:
