@@ -1,13 +1,11 @@
 """Evaluation: accompaniments for held-out voices, scored between floors and a ceiling, and one report page."""
 
 import logging
-from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -16,11 +14,11 @@ from tqdm import tqdm
 
 from flows.environment import show_our_logs
 from flows.form import order
+from flows.generate import sampler_of
 from flows.held_out import held_out_items
 from flows.recipe import Recipe, load_recipe
 from flows.report import write_run_report
 from model import checkpoint as checkpoints
-from model.config import SamplerConfig
 from model.evaluation.measures import Judges, MusicnnEmbedder
 from model.evaluation.nll import HeldOut, code_counts, held_out
 from model.evaluation.results import Results
@@ -76,7 +74,7 @@ def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
     samples = list(ShardSamples(dataset, evaluation.split))
     subject = Subject(
         generate=generator,
-        sampler=sampler_of(generator, evaluation.overrides),
+        sampler=sampler_of(generator.run, [text for text in evaluation.overrides if text.startswith("sampler.")]),
         checkpoint=str(folder),
         config_hash=sha256(generator.run.model_dump_json().encode()).hexdigest()[:12],
         device=device,
@@ -92,14 +90,6 @@ def score(evaluation: EvaluateParameters, recipe: Recipe) -> str:
         found = evaluate(items, subject, judges(recipe, generator), recipe.evaluation, out, likelihood, show)
     publish(found)
     return str(out / "results.json")
-
-
-def sampler_of(generator: Generator, overrides: Sequence[str]) -> SamplerConfig:
-    """The sampler that the model was trained with the intent to use, with the user's changes to it."""
-    tree = generator.run.sampler.model_dump()
-    for name, value in (text.split("=", 1) for text in overrides if text.startswith("sampler.")):
-        tree[name.removeprefix("sampler.")] = yaml.safe_load(value)
-    return SamplerConfig.model_validate(tree)
 
 
 def judges(recipe: Recipe, generator: Generator) -> Judges:

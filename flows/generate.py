@@ -13,11 +13,12 @@ from typing import NoReturn
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model import checkpoint
-from model.config import Kind, SamplerConfig
+from model.config import Kind, SamplerConfig, TrainRun
 from model.denoising import Progress
 from model.evaluation.measures import mix
 from model.generate import Generation, Generator, Request
@@ -67,6 +68,7 @@ class GenerateRequest:
     takes: int = 1  # of each vocal, with the seeds from `seed` on
     section: Section | None = None
     batch: int = 4  # accompaniments of one forward pass; memory grows with it, and with the songs' lengths
+    overrides: tuple[str, ...] = ()  # of the checkpoint's sampler: sampler.key=value
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,9 @@ def generate_files(request: GenerateRequest) -> list[Written]:
     planned = jobs(request)
     for path in [path for job in planned for path in (job.out, job.mix) if path is not None]:
         prepare_place(path)
-    check_options(request, checkpoint.load(request.checkpoint).run.model.kind)
+    run = checkpoint.load(request.checkpoint).run
+    check_options(request, run.model.kind)
+    settings(sampler_of(run, request.overrides), request, request.seed)  # errors before the weights are read
     generator = Generator(request.checkpoint, device="cuda" if torch.cuda.is_available() else "cpu")
     reference = decode(str(request.reference), VOICE_LIMITS) if request.reference else None
     batches = [planned[at : at + request.batch] for at in range(0, len(planned), request.batch)]
@@ -139,14 +143,15 @@ def generate_batch(
     vocals = {path: decode(str(path), VOICE_LIMITS) for path in {job.vocal: None for job in batch}}
     fixed = None if request.section is None else fixed_codes(request.section)
     wanted = [Request(vocals[job.vocal], request.text or None, reference, job.seed, fixed) for job in batch]
-    sampler = settings(generator.run.sampler, request, batch[0].seed)
+    trained = sampler_of(generator.run, request.overrides)
+    sampler = settings(trained, request, batch[0].seed)
     with steps_bar(", ".join(job.out.name for job in batch), sampler) as tell:
         made = generator.play(wanted, sampler, tell)
     for job, one in zip(batch, made, strict=True):
         write(job.out, one.accompaniment)
         if job.mix:
             write(job.mix, mix(resample(vocals[job.vocal], SAMPLE_RATE), one.accompaniment))
-        write_trace(request, job, settings(generator.run.sampler, request, job.seed), one, len(batch))
+        write_trace(request, job, settings(trained, request, job.seed), one, len(batch))
     return [
         Written(job.out, one.accompaniment.duration, sum(one.seconds.values()))
         for job, one in zip(batch, made, strict=True)
@@ -156,9 +161,16 @@ def generate_batch(
 def fixed_codes(section: Section) -> NDArray[np.int64]:
     """The codes that stay, `FREE` in the section. `BadInput` where the trace has none or the section holds no code."""
     trace = trace_of(section.keep)
-    if not trace.is_file():
-        raise BadInput(f"{trace} is missing: a section is played anew from what `generate` wrote there", "no_trace")
-    codes = np.array(json.loads(trace.read_text(encoding="utf-8")).get("codes", []), np.int64)
+    try:
+        codes = np.array(json.loads(trace.read_text(encoding="utf-8"))["codes"], np.int64)
+    except FileNotFoundError as error:
+        raise BadInput(
+            f"{trace} is missing: a section is played anew from what `generate` wrote there", "no_trace"
+        ) from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(
+            f"{trace} is no trace ({error}); generate {section.keep.name} again with its seed", "no_trace"
+        ) from error
     first, last = round(section.start * FRAME_RATE), round(min(section.stop * FRAME_RATE, len(codes)))
     if codes.ndim != 1 or not 0 <= first < last:
         raise BadInput(
@@ -190,13 +202,32 @@ def prepare_place(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
+def sampler_of(run: TrainRun, overrides: Sequence[str]) -> SamplerConfig:
+    """The sampler that the model was trained with the intent to use, with changes ``sampler.key=value`` to it.
+
+    `ValueError` for what is no setting of it, and for what a model of this kind would pass over.
+    """
+    tree = run.sampler.model_dump()
+    for text in overrides:
+        name, separator, value = text.partition("=")
+        if not separator or not name.startswith("sampler."):
+            raise ValueError(f"override {text!r} must look like sampler.key=value: all else is the checkpoint's")
+        tree[name.removeprefix("sampler.")] = yaml.safe_load(value)
+    return TrainRun.model_validate(run.model_dump() | {"sampler": tree}).sampler
+
+
 def settings(trained: SamplerConfig, request: GenerateRequest, seed: int) -> SamplerConfig:
-    """The recipe's sampler with the request's changes, checked again."""
+    """A sampler with the request's changes, checked again; `ValueError` for a schedule that it would pass over."""
     changes: dict[str, object] = {"seed": seed}
     if request.steps:
         changes["steps"] = request.steps
     if request.schedule:
         changes["schedule"] = request.schedule
+        if trained.entropy_bound > 0:
+            raise ValueError(
+                f"--schedule {request.schedule}: this sampler's entropy_bound {trained.entropy_bound:g} says how many "
+                "frames settle in a step; leave one out (--set sampler.entropy_bound=0)"
+            )
     return SamplerConfig.model_validate(trained.model_dump() | changes)
 
 

@@ -84,7 +84,8 @@ def generate(
     from_seconds: Annotated[float, typer.Option(min=0, help="Where the section to play anew begins.")] = 0.0,
     to_seconds: Annotated[float, typer.Option(min=0, help="Where it ends.")] = float("inf"),
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a setting of --recipe: section.key=value.")
+        list[str] | None,
+        typer.Option("--set", help="Override a setting: sampler.key=value; with --recipe of any section."),
     ] = None,
 ) -> None:
     """Play a band behind a voice.
@@ -101,8 +102,8 @@ def generate(
 
     if keep is None and (from_seconds > 0 or to_seconds < float("inf")):
         raise typer.BadParameter("--from-seconds and --to-seconds say what of --keep FILE is played anew: give --keep")
-    if (checkpoint is None) == (not recipe) or (set_ and not recipe):
-        raise typer.BadParameter("give --checkpoint FOLDER; or --recipe upstream, and --set, for the published weights")
+    if (checkpoint is None) == (not recipe):
+        raise typer.BadParameter("give --checkpoint FOLDER; or --recipe upstream for the published weights")
     request = GenerateRequest(
         checkpoint=checkpoint or _published(recipe, set_ or []),
         vocals=tuple(vocal),
@@ -116,6 +117,7 @@ def generate(
         takes=takes,
         section=None if keep is None else Section(keep, from_seconds, to_seconds),
         batch=batch,
+        overrides=() if checkpoint is None else tuple(set_ or []),
     )
     for written in generate_files(request):
         out.print(f"{written.path}: {written.seconds:.2f} s of accompaniment in {written.took:.1f} s.", soft_wrap=True)

@@ -13,6 +13,7 @@ from flows.generate import (
     fixed_codes,
     generate_files,
     jobs,
+    sampler_of,
     settings,
 )
 from model import checkpoint
@@ -44,6 +45,28 @@ def test_request_changes_the_trained_sampler_and_nothing_else(tmp_path: Path) ->
     assert (asked.steps, asked.schedule, asked.seed, asked.top_k) == (5, "linear", 3, 7)
     with pytest.raises(ValueError, match="schedule"):
         settings(trained, request(tmp_path, schedule="zigzag"), 0)
+
+
+def test_any_setting_of_the_sampler_may_be_changed_and_nothing_else() -> None:
+    run = TrainRun(sampler=SamplerConfig(top_k=7))
+    found = sampler_of(
+        run, ["sampler.guidance_text=2", "sampler.guidance_interval=[0.1, 0.6]", "sampler.long=windowed"]
+    )
+    assert (found.guidance_text, found.guidance_interval, found.long, found.top_k) == (2.0, (0.1, 0.6), "windowed", 7)
+    with pytest.raises(ValueError, match=r"'model\.width=4' must look like sampler\.key=value"):
+        sampler_of(run, ["model.width=4"])
+    with pytest.raises(ValueError, match="guidance_txt"):
+        sampler_of(run, ["sampler.guidance_txt=2"])
+    causal = TrainRun.model_validate({"model": {"kind": "autoregressive"}, "training": {"objective": NOTHING}})
+    with pytest.raises(ValueError, match=r"autoregressive plays songs whole: set sampler\.long to whole"):
+        sampler_of(causal, ["sampler.long=windowed"])
+
+
+def test_a_schedule_that_an_entropy_bound_would_pass_over_is_refused(tmp_path: Path) -> None:
+    bounded = SamplerConfig(entropy_bound=0.5)
+    assert settings(bounded, request(tmp_path, steps=9), 0).steps == 9
+    with pytest.raises(ValueError, match=r"--schedule linear: .*entropy_bound 0\.5 .*sampler\.entropy_bound=0"):
+        settings(bounded, request(tmp_path, schedule="linear"), 0)
 
 
 NOTHING = {"mask_schedule": [1.0], "corruption": "bernoulli", "label_smoothing": 0.0, "rtd": {"weight": 0.0}}
@@ -109,6 +132,10 @@ def test_a_section_frees_its_codes_and_keeps_the_rest(tmp_path: Path) -> None:
 def test_a_section_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"band\.wav\.json is missing"):
         fixed_codes(Section(tmp_path / "band.wav"))
+    for broken in ('{"codes": [1, 2', '{"seed": 1}', '{"codes": ["a"]}'):
+        (tmp_path / "band.wav.json").write_text(broken)
+        with pytest.raises(BadInput, match=r"is no trace .*generate band\.wav again"):
+            fixed_codes(Section(tmp_path / "band.wav"))
     (tmp_path / "band.wav.json").write_text(json.dumps({"codes": [1] * 50}))
     with pytest.raises(BadInput, match=r"which has 2\.00 s"):
         fixed_codes(Section(tmp_path / "band.wav", 3.0, 4.0))

@@ -82,6 +82,15 @@ def test_a_section_is_played_anew_and_the_rest_stays(run: Path, voices: list[Pat
     assert trace(again)["kept"] == str(first)
 
 
+def test_settings_of_the_sampler_are_changed_and_traced(run: Path, voices: list[Path], tmp_path: Path) -> None:
+    asked = ["--vocal", voices[0], "--text", "folk", "--out"]
+    generate(run, *asked, tmp_path / "plain.wav")
+    generate(run, *asked, tmp_path / "led.wav", "--set", "sampler.guidance_text=4", "--set", "sampler.top_k=20")
+    plain, led = trace(tmp_path / "plain.wav"), trace(tmp_path / "led.wav")
+    assert (led["sampler"]["guidance_text"], led["sampler"]["top_k"], led["sampler"]["steps"]) == (4.0, 20, 3)
+    assert led["codes"] != plain["codes"]
+
+
 def test_a_section_of_nothing_is_refused(run: Path, voices: list[Path], tmp_path: Path) -> None:
     words = ["generate", "--checkpoint", str(run), "--vocal", str(voices[0]), "--out", str(tmp_path / "band.wav")]
     done = CliRunner().invoke(commands, [*words, "--from-seconds", "0.2"])
