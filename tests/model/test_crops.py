@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.crops import check_mode, draw, extents, starts
+from model.crops import check_mode, draw, extents, free_windows, starts
 from pipeline.audio import to_samples, to_seconds
 from pipeline.codec.codec import token_count
 from pipeline.errors import BadInput
@@ -103,6 +103,11 @@ def test_every_slice_is_equally_likely() -> None:
 
 def test_slice_extent_has_the_codec_margin_on_both_sides() -> None:
     assert extents(np.array([[0, 10]]), 5, "slice", SLICES).tolist() == [[9 * 1920, 16 * 1920]]
+
+
+def test_a_window_may_touch_what_was_heard_and_not_share_a_sample_with_it() -> None:
+    windows = [(0, 100), (0, 101), (199, 300), (200, 300), (120, 130), (50, 250)]
+    assert free_windows(np.array([[100, 200]]), windows).tolist() == [[True, False, False, True, False, False]]
 
 
 def test_slice_is_refused_for_a_codec_with_windows() -> None:

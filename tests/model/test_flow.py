@@ -98,12 +98,18 @@ def test_padding_changes_no_velocity(given: dict[str, Any]) -> None:
 def test_the_loss_is_the_mean_squared_error_of_the_velocity() -> None:
     torch.manual_seed(0)
     objective, batch = FlowObjective(flowing(), EVERY_FRAME).double().eval(), rows()
-    for parameter in objective.network.to_velocity.parameters():
-        torch.nn.init.zeros_(parameter)  # says 0 everywhere
+    torch.nn.init.zeros_(objective.network.to_velocity.weight)
+    torch.nn.init.constant_(objective.network.to_velocity.bias, 0.7)  # says 0.7 everywhere
+    seen: list[Tensor] = []
+    objective.network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[1:3]))
     sums = objective(batch)
-    assert batch.accompaniment_latent_BTL is not None
-    _, noise_BTL = draws(batch.row_seeds, batch.accompaniment_latent_BTL)
-    error_BT = (noise_BTL - batch.accompaniment_latent_BTL).square().mean(dim=-1)
+    song_BTL = batch.accompaniment_latent_BTL
+    assert song_BTL is not None
+    time_B, noise_BTL = draws(batch.row_seeds, song_BTL)
+    t_B11 = time_B[:, None, None]
+    torch.testing.assert_close(seen[0].float(), (1 - t_B11) * song_BTL + t_B11 * noise_BTL, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(seen[1].float(), time_B)
+    error_BT = (0.7 - (noise_BTL - song_BTL)).square().mean(dim=-1)
     wanted = sum(float(error_BT[row][batch.valid_BT[row]].mean()) for row in range(4))
     assert float(sums.masked_loss.detach()) == pytest.approx(wanted, rel=1e-5)
     assert float(denominators(EVERY_FRAME, batch).masked) == 4

@@ -1,5 +1,6 @@
 """Generation: exact length, the loudness gain undone, guidance, long songs, and what can't be played along with."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,20 @@ def test_guidance_runs_only_the_rows_it_needs() -> None:
     assert counts == [1, 2, 3]
 
 
+def test_the_row_with_text_alone_keeps_the_text_wherever_its_slot_is_and_whether_there_is_one() -> None:
+    rows = {
+        (order, missing): guidance_rows(
+            torch.tensor(missing), SamplerConfig(guidance_text=2.0, guidance_reference=1.0, prefix_order=order)
+        ).tolist()
+        for order in ("text_reference", "reference_text")
+        for missing in ((False, False), (True, False))
+    }
+    assert rows["text_reference", (False, False)] == [[False, False], [False, True], [True, True]]
+    assert rows["reference_text", (False, False)] == [[False, False], [True, False], [True, True]]
+    assert rows["text_reference", (True, False)] == [[True, False], [True, True], [True, True]]
+    assert rows["reference_text", (True, False)] == [[True, False], [True, False], [True, True]]
+
+
 def test_guidance_acts_within_its_interval_alone() -> None:
     network, given = heedful_network(), torch.randn(2, 384, generator=torch.Generator().manual_seed(1))
     conditions = Conditions(given, torch.tensor([False, False]))
@@ -269,13 +284,15 @@ def test_a_song_is_the_same_alone_and_among_others_of_other_lengths(
     generator: Generator, changes: dict[str, object]
 ) -> None:
     config = SamplerConfig.model_validate(FAST.model_dump() | changes)
-    songs = some_songs(generator)
-    together = denoise_many(generator.network, songs, config)
+    songs, network = some_songs(generator), heedful_network().double()  # in which rounding decides no draw
+    together = denoise_many(network, songs, config)
     assert [len(codes) for codes in together] == list(LENGTHS)
     for song, codes in zip(songs, together, strict=True):
-        assert np.array_equal(denoise_many(generator.network, [song], config)[0], codes)
+        assert np.array_equal(denoise_many(network, [song], config)[0], codes)
         assert int(codes.max()) < MASK
     assert (together[2][::4] == 77).all()
+    untold = replace(songs[2], conditions=songs[1].conditions)
+    assert not np.array_equal(denoise_many(network, [untold], config)[0], together[2]), "else conditions may go astray"
 
 
 def test_steps_of_a_batch_are_told_over_all_its_windows(generator: Generator) -> None:

@@ -118,8 +118,12 @@ def test_accumulation_is_the_large_batch(dataset: Path, single: Path, tmp_path: 
 
 
 def test_two_copies_are_one_process(dataset: Path, single: Path, tmp_path: Path) -> None:
-    launch(dataset, tmp_path, cases(accumulation=2, batch_size=1))
+    each = {"batch_size": 1, "objective": {"loss": "mean_masked", "scope": "micro_batch"}}
+    run_all(dataset, tmp_path / "one", {"micro_batch": each | {"accumulation": 4}})
+    launch(dataset, tmp_path, cases(accumulation=2, batch_size=1) | {"micro_batch": each | {"accumulation": 2}})
     assert_same(single, tmp_path)
+    one, two = (checkpoint.load(folder / "micro_batch").weights() for folder in (tmp_path / "one", tmp_path))
+    torch.testing.assert_close(two, one, rtol=1e-12, atol=1e-12)
 
 
 def test_two_shards_are_one_process_and_their_checkpoint_is_whole_and_resumes(

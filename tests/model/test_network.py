@@ -238,6 +238,15 @@ def test_a_prefix_of_another_width_is_refused() -> None:
         network().hidden(**given)
 
 
+def test_attention_dropout_acts_in_training_and_nowhere_else() -> None:
+    plain, dropping = network(), network(SMALL.model_copy(update={"attention_dropout": 0.3}))
+    with torch.no_grad():
+        assert torch.equal(dropping.hidden(**inputs()), plain.hidden(**inputs()))
+        once, again = (dropping.train().hidden(**inputs()) for _ in range(2))
+        assert not torch.allclose(once, again)
+        assert torch.equal(plain.train().hidden(**inputs()), plain.eval().hidden(**inputs()))
+
+
 def test_masked_logits_are_the_masked_rows_of_all_logits() -> None:
     model, given = network(), inputs()
     masked_BT = given["accompaniment_BT"] == MASK

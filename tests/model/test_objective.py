@@ -1,5 +1,6 @@
 """One step's gradient: whatever way it is split; and what replaced-token detection adds to it."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from model.config import ModelConfig, ObjectiveConfig, RtdConfig
 from model.data import Batch, Drawing, MicroBatches, RowSource, Slicing
 from model.objective import Objective, denominators
 from model.schedule import generator
+from model.tally import LOGITS, RATIOS
 
 TINY = ModelConfig(layers=2, width=16, heads=2, kv_heads=1, head_dim=8, ffn=32, prefix_width=8, attention_dropout=0.0)
 MODES = ["second_pass", "head_only", "same_pass"]
@@ -89,6 +91,44 @@ def test_without_weight_there_is_no_discriminator() -> None:
     config = settings(rtd=RtdConfig(weight=0.0))
     assert not any("rtd" in name for name, _ in Objective(TINY, config).named_parameters())
     assert float(Objective(TINY, config)(batches(2, 1)[0]).replaced_loss) == 0
+
+
+def test_one_pass_judges_the_visible_codes_alone() -> None:
+    """A mask is plainly no original: it would be told for nothing."""
+    (batch,) = batches(8, 1)
+    config = settings(rtd={"mode": "same_pass", "replace": "uniform"})
+    visible_BT = batch.valid_BT & ~batch.mask_BT
+    assert float(denominators(config, batch).replaced) == int(visible_BT.sum()) < int(batch.valid_BT.sum())
+    objective = Objective(TINY, config)
+    assert objective.network.rtd_head is not None
+    torch.nn.init.zeros_(objective.network.rtd_head.weight)  # says 0.5 of every code
+    assert float(objective(batch).replaced_loss.detach()) == pytest.approx(
+        int(visible_BT.sum()) * math.log(2), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("mode", "half"), [("second_pass", 1), ("head_only", 0)])
+def test_the_tally_is_high_for_originals_whatever_the_labels_say(mode: str, half: int) -> None:
+    (batch,) = batches(8, 1)
+    objective = Objective(TINY, settings(rtd={"mode": mode}))
+    assert objective.network.rtd_head is not None
+    torch.nn.init.constant_(objective.network.rtd_head.bias, 4.0)  # says 1: original, or as released replaced
+    counts = objective(batch).counts
+    replaced, original = torch.split(counts, [2 * RATIOS, LOGITS, LOGITS])[1:]
+    judged = (replaced + original).view(2, -1).sum(dim=1)  # logits below and above 0
+    assert judged[half] == judged.sum() == int(batch.valid_BT.sum())
+
+
+def test_label_smoothing_reaches_the_loss_with_and_without_logits() -> None:
+    (batch,) = batches(4, 1)
+    found = []
+    for smoothing, replace_by in ((0.0, "argmax"), (0.2, "argmax"), (0.2, "sample")):  # a draw needs logits
+        torch.manual_seed(0)
+        objective = Objective(TINY, settings(label_smoothing=smoothing, rtd={"replace": replace_by})).double()
+        torch.nn.init.normal_(objective.network.to_logits.weight, std=1.0)
+        found.append(float(objective(batch).masked_loss.detach()))
+    assert found[1] == pytest.approx(found[2], rel=1e-6)
+    assert abs(found[1] - found[0]) > 1e-3 * found[0]
 
 
 def test_sums_count_what_the_batch_holds() -> None:

@@ -241,6 +241,30 @@ def test_large_noise_settles_any_frame_as_often() -> None:
     assert abs(chi_square_z(counts, torch.ones(10))) < 4
 
 
+@pytest.mark.parametrize("mask_temperature", [0.6, 2.0])
+def test_noise_on_the_log_confidence_fades_with_the_steps_and_is_gumbels(mask_temperature: float) -> None:
+    """Gumbel noise of size s on log c lets frame i settle first with probability c_i ** (1 / s) over the sum of all."""
+    confidence_T = torch.tensor([0.95, 0.8, 0.55])
+    logits_TV = torch.stack((confidence_T.log(), (1 - confidence_T).log()), dim=1)
+    config = OPEN.model_copy(
+        update={
+            "steps": 5,
+            "schedule": (1.0, 0.7, 0.4, 0.2, 0.0),
+            "temperature": 0.0,
+            "mask_temperature": mask_temperature,
+        }
+    )
+    seen: list[Tensor] = []
+    predict = recorded(lambda _, masked_BT, __: logits_TV[masked_BT.nonzero()[:, 1]], seen)
+    sample(predict, torch.ones(4000, 3, dtype=torch.bool), config, range(4000))
+    wanted_T = confidence_T.double() ** (1 / (mask_temperature * (1 - 1 / 5)))
+    assert abs(chi_square_z((seen[1] != MASK).sum(dim=0).double(), wanted_T)) < 4
+    second = (seen[1] == MASK)[:, 0] & (seen[1] == MASK)[:, 1] & (seen[2] != MASK).any(dim=1)
+    counts = (seen[2][second][:, :2] != MASK).sum(dim=0).double()
+    wanted_T = confidence_T[:2].double() ** (1 / (mask_temperature * (1 - 2 / 5)))
+    assert abs(chi_square_z(counts, wanted_T)) < 4
+
+
 MASKED = torch.tensor([[True, False, True, True, True], [False, True, False, True, True]])
 
 
