@@ -18,7 +18,7 @@ from pipeline.errors import BackendUnavailable
 commands = typer.Typer(
     help="Weight files: what there is, under which licence, and bringing it here.", no_args_is_help=True
 )
-Names = Annotated[list[str] | None, typer.Argument(help="Assets by name [default: all, or those of --recipe].")]
+Names = Annotated[list[str] | None, typer.Argument(help="Assets by name; else those of --recipe, or all.")]
 OfRecipe = Annotated[str, typer.Option("--recipe", help="Those that this recipe's backends load.")]
 
 

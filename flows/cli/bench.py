@@ -134,7 +134,7 @@ def stages(
 def pictures(
     out_: Annotated[Path, typer.Option("--out", help="Folder for the four PNG files.")],
     root: Annotated[Path, typer.Option(help="Where the test set lies.")] = DEFAULT_ROOT,  # --out is the pictures' here
-    weights: Annotated[str, typer.Option(help="A weights file [default: the shipped one].")] = "",
+    weights: Annotated[str, typer.Option(help="A weights file; else the shipped one.")] = "",
 ) -> None:
     """Draw a voice and a band of the test set, each as it was and through the codec."""
     from flows.bench.pictures import draw

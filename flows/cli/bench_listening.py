@@ -29,7 +29,7 @@ def listening(
     ),
     recipe: Annotated[
         str,
-        typer.Option(help="Recipe of all networks, a name or a YAML file [default: the bench's own]."),
+        typer.Option(help="Recipe of all networks, a name or a YAML file; else the bench's own."),
     ] = "",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: section.key=value.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that render, encode, train and score.")] = 1,

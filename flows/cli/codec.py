@@ -50,10 +50,10 @@ def train(
 @commands.command()
 def evaluate(
     audio: Annotated[
-        Path | None, typer.Option(help="Folder of audio that the codec was not trained on [default: the test set].")
+        Path | None, typer.Option(help="Folder of audio that the codec was not trained on; else the test set.")
     ] = None,
     root: Annotated[Path, typer.Option(help="Where the frozen test set lies.")] = DEFAULT_ROOT,
-    weights: Annotated[str, typer.Option(help="A weights file [default: the shipped one].")] = "",
+    weights: Annotated[str, typer.Option(help="A weights file; else the shipped one.")] = "",
     songs: Annotated[int, typer.Option(min=0, help="Only the first so many of every kind; 0 = all.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:

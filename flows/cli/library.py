@@ -18,7 +18,7 @@ def library(
     place: Annotated[str, typer.Argument(help="Where the publisher's download left it; of a prefix, its URL.")],
     out_: Annotated[Path, typer.Option("--out", help="The manifest to write (.csv).")] = Path("manifest.csv"),
     stems: Annotated[
-        Path | None, typer.Option(help="Folder for stems that have to be mixed [default: stems, beside the manifest].")
+        Path | None, typer.Option(help="Folder for stems that have to be mixed; else stems, beside the manifest.")
     ] = None,
 ) -> None:
     """Write the manifest of a published collection: split, artist, text, licence and true stems.

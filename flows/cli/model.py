@@ -68,9 +68,9 @@ def generate(
         Path | None, typer.Option(help="Also write vocal and accompaniment together; a folder for many.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Denoising steps [default: the recipe's, 60 in the paper].")
+        int | None, typer.Option(min=1, help="Denoising steps; else the recipe's, 60 in the paper.")
     ] = None,
-    schedule: Annotated[str, typer.Option(help="cosine, linear, or power:x [default: the recipe's].")] = "",
+    schedule: Annotated[str, typer.Option(help="cosine, linear, or power:x; else the recipe's.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same accompaniment.")] = 0,
     takes: Annotated[
         int, typer.Option(min=1, help="So many accompaniments of each voice, with seeds from --seed on.")

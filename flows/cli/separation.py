@@ -26,7 +26,7 @@ def train(
     out_: Annotated[Path, typer.Option("--out", help="The weights file to write (.safetensors).")],
     examples: Annotated[int, typer.Option(min=1, help="Remixes of 12 s.")] = 160,
     steps: Annotated[int, typer.Option(min=1, help="Steps of 24 s; about half a CPU second each.")] = 800,
-    start: Annotated[Path | None, typer.Option(help="Weights to go on from [default: none, from scratch].")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights to go on from; else from scratch.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same files, seed, examples and steps, same weights.")] = 0,
 ) -> None:
     """Train on remixes of known voices and bands; cut off, the same command goes on where it was.

@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from rich.markup import render
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from flows.cli.main import commands
@@ -63,6 +66,17 @@ def test_help_says_what_a_command_does_and_takes(words: list[str]) -> None:
     assert result.exit_code == 0, result.output
     assert "Usage" in result.output
     assert len(result.output.splitlines()) > 10
+
+
+def test_no_help_loses_words_to_markup() -> None:
+    """Rich takes what stands in brackets for a style and leaves it out."""
+    texts, left = [], [get_command(commands)]
+    while left:
+        command = left.pop()
+        left += command.commands.values() if isinstance(command, TyperGroup) else []
+        texts += [text for one in (command, *command.params) if (text := getattr(one, "help", None))]
+    assert len(texts) > 100
+    assert [text for text in texts if render(text).plain != text] == []
 
 
 def test_top_level_help_lists_every_command() -> None:
