@@ -52,6 +52,13 @@ def test_names_and_shapes_are_the_published_ones() -> None:
     assert ours == json.loads(GOLDEN.read_text())
 
 
+def test_samples_of_another_precision_than_the_networks(tiny: HubertModel) -> None:
+    samples = noise(7.5)
+    torch.testing.assert_close(
+        network.window_vectors(tiny, samples.float()), network.window_vectors(tiny, samples), rtol=1e-5, atol=1e-5
+    )
+
+
 def derived(state: dict[str, Tensor], samples: Tensor) -> Tensor:
     """Mean hidden state ``[width]``, every step written out."""
     x = ((samples - samples.mean()) / torch.sqrt(((samples - samples.mean()) ** 2).mean() + 1e-7))[None]

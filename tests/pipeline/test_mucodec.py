@@ -1,5 +1,7 @@
 """MuCodec as a codec: its contract, its phases, batches of songs, files in the published formats and their faults."""
 
+import copy
+import dataclasses
 import math
 from argparse import Namespace
 from pathlib import Path
@@ -73,6 +75,28 @@ def test_its_files_are_found_and_named(codec: MuCodec) -> None:
     assert float(codec.networks.statistics.deviation.unique()) == 1.0
     assert needs(CodecConfig(backend="mucodec")).assets == ("mucodec", "mucodec-vae")
     assert needs(CodecConfig()).assets == ()
+
+
+def test_statistics_of_latents_far_from_zero_are_those_of_float64() -> None:
+    count, mean, deviation = 150_000.0, 40.0, 0.25
+    state = {
+        "counts": torch.tensor([count]),
+        "sum_x": torch.full((32, 32), mean * count),
+        "sum_x2": torch.full((32, 32), (mean**2 + deviation**2) * count),
+    }
+    told = weights.statistics(state, "here")
+    assert (told.mean == mean).all()
+    squares = float(state["sum_x2"][0, 0]) / count
+    assert float(told.deviation.unique()) == pytest.approx(math.sqrt(squares - mean**2), rel=1e-12)
+
+
+def test_a_loud_song_is_levelled_in_the_networks_precision(codec: MuCodec) -> None:
+    loud = Audio(noise(48_000, channels=2).samples * np.float32(20), 48_000)
+    double = dataclasses.replace(codec.networks, muq=copy.deepcopy(codec.networks.muq).double())
+    levelled = MuCodec(double, FAST)._usable(loud).numpy()
+    exact = loud.samples.astype(np.float64)
+    np.testing.assert_allclose(levelled, exact / np.abs(exact).max() * 0.8, rtol=1e-14)
+    assert codec._usable(loud).dtype == torch.float32
 
 
 @pytest.mark.parametrize("samples", [24_000, 1920, 1, 1_966_081])

@@ -68,6 +68,22 @@ def test_the_spectrogram_is_librosas_in_double_precision() -> None:
     assert mel.log_mel(torch.zeros(1, 24_000)).unique().tolist() == [-100.0]
 
 
+def test_its_tables_are_computed_in_torchs_default_precision_and_kept_in_float32() -> None:
+    rough = mel.filters()
+    torch.set_default_dtype(torch.float64)
+    try:
+        fine, told = mel.filters(), mel.log_mel(noise(24_000))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    edges = 700 * (10 ** (np.linspace(0, 2595 * math.log10(1 + 12_000 / 700), 130) / 2595) - 1)
+    distance = edges[None] - np.linspace(0, 12_000, 1025)[:, None]
+    sides = np.minimum(-distance[:, :-2] / np.diff(edges)[:-1], distance[:, 2:] / np.diff(edges)[1:])
+    np.testing.assert_allclose(fine.numpy(), np.maximum(sides, 0), rtol=1e-7, atol=1e-12)
+    assert not torch.equal(rough, fine)
+    assert torch.equal(rough, mel.filters())
+    assert fine.dtype == told.dtype == torch.float32
+
+
 def test_the_conformer_is_transformers_own() -> None:
     network = tiny().double()
     spectrum = torch.randn(2, 128, 301, generator=torch.Generator().manual_seed(2)).double()

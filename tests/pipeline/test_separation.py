@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from demucs.hdemucs import HDemucs
+from demucs.htdemucs import HTDemucs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
@@ -166,9 +168,30 @@ def save_as_published(folder: Path, klass: str) -> None:
     (folder / "htdemucs.yaml").write_text("models: ['955717e8']\n")
 
 
-def test_demucs_runs_from_its_pulled_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def save_hybrid_transformer(folder: Path) -> None:
+    """The default model's own class, in half precision and with its segment as a fraction, as the hub has it."""
+    arguments = {
+        "sources": ["drums", "bass", "other", "vocals"], "channels": 8, "bottom_channels": 16, "dconv_mode": 3,
+        "t_layers": 1, "t_heads": 2,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    state = {name: tensor.contiguous().half() for name, tensor in HTDemucs(**arguments).state_dict().items()}
+    arguments["segment"] = {"_type": "fraction", "numerator": 39, "denominator": 5}
+    told = {"klass": "demucs.htdemucs.HTDemucs", "args": "[]", "kwargs": json.dumps(arguments)}
+    save_file(state, folder / "955717e8.safetensors", metadata=told)
+    (folder / "htdemucs.yaml").write_text("models: ['955717e8']\n")
+
+
+def save_hybrid(folder: Path) -> None:
+    save_as_published(folder, "demucs.hdemucs.HDemucs")
+
+
+@pytest.mark.parametrize("save", [save_hybrid, save_hybrid_transformer])
+def test_demucs_runs_from_its_pulled_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path], None]
+) -> None:
     monkeypatch.setenv("BACKLINE_ASSETS", str(tmp_path / "store"))
-    save_as_published(tmp_path, "demucs.hdemucs.HDemucs")
+    save(tmp_path)
     install("demucs-htdemucs", tmp_path, check=False)
     separator = build(SeparationConfig(backend="demucs"))
     assert separator.licence == "MIT"

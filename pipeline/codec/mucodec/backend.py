@@ -216,13 +216,14 @@ class MuCodec:
         return hidden
 
     def _usable(self, audio: Audio) -> Tensor:
-        """``[2, samples]``, levelled."""
+        """``[2, samples]``, levelled, in the networks' precision."""
         if audio.sample_rate != SAMPLE_RATE:
             raise ValueError(f"the codec takes {SAMPLE_RATE} Hz, got {audio.sample_rate} Hz: resample first")
         if audio.length == 0:
             raise ValueError("the codec takes audio of at least one sample, got none")
         stereo = as_stereo(audio if audio.channels <= 2 else audio.mono())
-        return levelled(torch.from_numpy(np.ascontiguousarray(stereo.samples)))
+        samples = torch.from_numpy(np.ascontiguousarray(stereo.samples))
+        return levelled(samples.to(self.networks.muq.conv.linear.weight.dtype))
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.config.precision == "float32":

@@ -112,9 +112,9 @@ def estimator(state: Mapping[str, Tensor], where: object) -> Estimator:
 
 
 def statistics(state: Mapping[str, Tensor], where: object) -> Statistics:
-    """Mean and deviation from running sums."""
+    """Mean and deviation from running sums, in float64: a difference of squares is among them."""
     with _told(where):
-        count, total, squares = (state[name].float() for name in ("counts", "sum_x", "sum_x2"))
+        count, total, squares = (state[name].double() for name in ("counts", "sum_x", "sum_x2"))
     if not bool((count >= 1).all()) or total.shape != squares.shape:
         raise BackendUnavailable(f"{where} does not fit MuCodec: its statistics of latents are of no sample")
     mean = total / count

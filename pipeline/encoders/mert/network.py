@@ -82,6 +82,7 @@ def frames(network: HubertModel, samples: int) -> int:
 
 
 def _states(network: HubertModel, waves: Tensor) -> Tensor:
-    """``[1 + layers, B, T, width]``"""
+    """``[1 + layers, B, T, width]``, in the network's precision whatever the samples' is."""
     with torch.inference_mode():
-        return torch.stack(cast(tuple[Tensor, ...], network(waves, output_hidden_states=True).hidden_states))
+        heard = network(waves.to(network.dtype), output_hidden_states=True)
+        return torch.stack(cast(tuple[Tensor, ...], heard.hidden_states))
