@@ -1,6 +1,8 @@
 """Generation: exact length, the loudness gain undone, guidance, long songs, and what can't be played along with."""
 
+from copy import deepcopy
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +178,15 @@ def test_windows_keep_what_the_window_before_them_wrote(generator: Generator) ->
     assert codes.shape == (100,)
     assert told[-1] == (9, 9)
     assert int(codes.max()) < MASK
+
+
+def test_every_window_draws_numbers_of_its_own(generator: Generator) -> None:
+    network = deepcopy(generator.network)
+    torch.nn.init.zeros_(network.to_logits.weight)  # codes follow the numbers drawn alone
+    plain = SamplerConfig(steps=1, top_k=0, top_p=1.0, long="windowed", window_tokens=40, overlap_tokens=10)
+    codes = denoise(network, np.zeros(100, np.uint16), generator.conditions(None, None, plain), plain, 3)
+    first, second, third = codes[:30], codes[40:70], codes[70:]
+    assert max((one == other).mean() for one, other in combinations((first, second, third), 2)) < 0.1
 
 
 def test_a_song_within_the_window_is_the_same_whole_or_windowed(generator: Generator) -> None:

@@ -107,6 +107,21 @@ def test_one_pass_judges_the_visible_codes_alone() -> None:
     )
 
 
+def test_every_row_of_one_pass_gets_wrong_codes_of_its_own() -> None:
+    (batch,) = batches(2, 1)
+    no_BT = torch.zeros_like(batch.mask_BT)
+    same = replace(batch, mask_BT=no_BT, valid_BT=~no_BT, accompaniment_BT=no_BT + 7, padded=False)
+    objective = Objective(TINY, settings(rtd={"mode": "same_pass", "replace": "uniform", "share": 0.5}))
+    heard: list[Tensor] = []
+    objective.network.register_forward_pre_hook(lambda _, given: heard.append(given[1]))
+    objective(same)
+    first_T, second_T = heard[0]
+    assert bool((first_T != 7).any())
+    assert not torch.equal(first_T != 7, second_T != 7)
+    both_T = (first_T != 7) & (second_T != 7)
+    assert float((first_T == second_T)[both_T].float().mean()) < 0.5
+
+
 @pytest.mark.parametrize(("mode", "half"), [("second_pass", 1), ("head_only", 0)])
 def test_the_tally_is_high_for_originals_whatever_the_labels_say(mode: str, half: int) -> None:
     (batch,) = batches(8, 1)
