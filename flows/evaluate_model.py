@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from flows.environment import show_our_logs
 from flows.form import order
-from flows.generate import sampler_of
+from flows.generate_request import sampler_of
 from flows.held_out import held_out_items
 from flows.recipe import Recipe, load_recipe
 from flows.report import write_run_report

@@ -98,7 +98,8 @@ def generate(
     Example, the second verse again: backline generate --checkpoint runs/mine/model --vocal me.wav --keep band.wav
     --from-seconds 40 --to-seconds 62 --seed 7 --out band-2.wav
     """
-    from flows.generate import GenerateRequest, Section, generate_files
+    from flows.generate import generate_files
+    from flows.generate_request import GenerateRequest, Section
 
     if keep is None and (from_seconds > 0 or to_seconds < float("inf")):
         raise typer.BadParameter("--from-seconds and --to-seconds say what of --keep FILE is played anew: give --keep")

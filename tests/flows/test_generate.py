@@ -5,17 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.generate import (
-    FREE,
-    GenerateRequest,
-    Section,
-    check_options,
-    fixed_codes,
-    generate_files,
-    jobs,
-    sampler_of,
-    settings,
-)
+from flows.generate import FREE, fixed_codes, generate_files, jobs
+from flows.generate_request import GenerateRequest, Section, check_options, sampler_of, settings
 from model import checkpoint
 from model.checkpoint import Progress
 from model.config import Kind, SamplerConfig, TrainRun
