@@ -12,12 +12,12 @@ def test_settings_are_named_with_both_values_down_to_the_stage() -> None:
 
 
 def test_a_stage_more_is_told_as_absent_before() -> None:
-    stage = StageConfig(name="a", split="s", crop_tokens=8, steps=5)
+    first, second = (StageConfig(name=name, split="s", crop_tokens=8, steps=5) for name in "ab")
     old, new = (
-        TrainRun(training=TrainingConfig(stages=(stage,))),
-        TrainRun(training=TrainingConfig(stages=(stage, stage))),
+        TrainRun(training=TrainingConfig(stages=(first,))),
+        TrainRun(training=TrainingConfig(stages=(first, second))),
     )
-    assert told(old, new).startswith("training.stages.1.name was absent, given a, ")
+    assert told(old, new).startswith("training.stages.1.name was absent, given b, ")
 
 
 def test_many_differences_are_counted() -> None:

@@ -60,6 +60,7 @@ class FirstSample(nn.Module):
     """Stands where MERT does: every state is a window's first sample."""
 
     config = SimpleNamespace(hidden_size=1, conv_kernel=(10, 3, 3, 3, 3, 2, 2), conv_stride=(5, 2, 2, 2, 2, 2, 2))
+    dtype = torch.float32
 
     def forward(self, waves: Tensor, output_hidden_states: bool) -> Any:
         return SimpleNamespace(hidden_states=(waves[:, :1, None],))
