@@ -61,11 +61,11 @@ def generate_files(request: GenerateRequest) -> list[Written]:
         prepare_place(path)
     run = checkpoint.load(request.checkpoint).run
     check_options(request, run.model.kind)
-    settings(sampler_of(run, request.overrides), request, request.seed)  # errors before the weights are read
+    sampler = settings(sampler_of(run, request.overrides), request)  # before the weights are read, for its errors
     generator = Generator(request.checkpoint, device="cuda" if torch.cuda.is_available() else "cpu")
     reference = decode(str(request.reference), VOICE_LIMITS) if request.reference else None
     batches = [planned[at : at + request.batch] for at in range(0, len(planned), request.batch)]
-    return [written for batch in batches for written in generate_batch(generator, request, batch, reference)]
+    return [written for batch in batches for written in generate_batch(generator, request, sampler, batch, reference)]
 
 
 def jobs(request: GenerateRequest) -> list[Job]:
@@ -91,21 +91,23 @@ def jobs(request: GenerateRequest) -> list[Job]:
 
 
 def generate_batch(
-    generator: Generator, request: GenerateRequest, batch: Sequence[Job], reference: Audio | None
+    generator: Generator,
+    request: GenerateRequest,
+    sampler: SamplerConfig,
+    batch: Sequence[Job],
+    reference: Audio | None,
 ) -> list[Written]:
     """Accompaniments of one forward pass a step, and what lies beside them."""
     vocals = {path: decode(str(path), VOICE_LIMITS) for path in {job.vocal: None for job in batch}}
     fixed = None if request.section is None else fixed_codes(request.section)
     wanted = [Request(vocals[job.vocal], request.text or None, reference, job.seed, fixed) for job in batch]
-    trained = sampler_of(generator.run, request.overrides)
-    sampler = settings(trained, request, batch[0].seed)
     with steps_bar(", ".join(job.out.name for job in batch), sampler) as tell:
         made = generator.play(wanted, sampler, tell)
     for job, one in zip(batch, made, strict=True):
         write(job.out, one.accompaniment)
         if job.mix:
             write(job.mix, mix(resample(vocals[job.vocal], SAMPLE_RATE), one.accompaniment))
-        write_trace(request, job, settings(trained, request, job.seed), one, len(batch))
+        write_trace(request, job, sampler.model_copy(update={"seed": job.seed}), one, len(batch))
     return [
         Written(job.out, one.accompaniment.duration, sum(one.seconds.values()))
         for job, one in zip(batch, made, strict=True)

@@ -71,9 +71,9 @@ def sampler_of(run: TrainRun, overrides: Sequence[str]) -> SamplerConfig:
     return TrainRun.model_validate(run.model_dump() | {"sampler": tree}).sampler
 
 
-def settings(trained: SamplerConfig, request: GenerateRequest, seed: int) -> SamplerConfig:
+def settings(trained: SamplerConfig, request: GenerateRequest) -> SamplerConfig:
     """A sampler with the request's changes, checked again; `ValueError` for a schedule that it would pass over."""
-    changes: dict[str, object] = {"seed": seed}
+    changes: dict[str, object] = {"seed": request.seed}
     if request.steps:
         changes["steps"] = request.steps
     if request.schedule:

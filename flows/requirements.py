@@ -7,7 +7,7 @@ from dataclasses import replace
 from flows.recipe import Recipe
 from pipeline.annotation import stage as annotation
 from pipeline.assets.needs import SHIPPED, Needs
-from pipeline.assets.store import NOT_HERE, asset, fault_of, held, landed_files, published_fingerprint, remedy
+from pipeline.assets.store import asset, fault_of, held, landed_files, published_fingerprint, pulled, remedy
 from pipeline.codec import codec
 from pipeline.conditioning import conditioner
 from pipeline.config import Config
@@ -85,13 +85,12 @@ def require_weights(sections: Iterable[str], recipe: Recipe) -> None:
     needs = needs_of(recipe)
     names = dict.fromkeys(name for section in sections if section in needs for name in needs[section].assets)
     if unknown := [name for name in names if not _hash_of(name, recipe)]:
-        faults = [fault_of(asset(name)) for name in unknown]
-        worst = next((fault for fault in faults if not fault.endswith(NOT_HERE)), "")
+        damaged = next((fault_of(one) for one in map(asset, unknown) if pulled(one)), "")
         raise BackendUnavailable(
-            f"weights {', '.join(unknown)} are not on this machine{f' as they were pulled ({worst})' * bool(worst)}, "
-            f"and recipe {recipe.name!r} has no pin of them, so "
-            f"nobody can tell what was done with them; {remedy(asset(unknown[0]))} (and so on), or add to the recipe "
-            "what `backline assets pin` prints on a machine that has them"
+            f"weights {', '.join(unknown)} are not on this machine"
+            f"{f' as they were pulled ({damaged})' if damaged else ''}, and recipe {recipe.name!r} has no pin of them, "
+            f"so nobody can tell what was done with them; {remedy(asset(unknown[0]))} (and so on), or add to the "
+            "recipe what `backline assets pin` prints on a machine that has them"
         )
     for one in map(asset, names):
         if fault := fault_of(one):

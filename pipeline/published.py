@@ -6,7 +6,7 @@ torch's pickles, read with ``weights_only``: tensors and plain containers, nothi
 
 import pickle
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,14 @@ def load_strictly(network: nn.Module, state: State, where: object) -> None:
             if name in state and state[name].shape != ours[name].shape
         ],
     }
-    told = [f"{len(names)} {kind}: {_some(names)}" for kind, names in wrong.items() if names]
-    if told:
-        raise BackendUnavailable(f"{where} does not fit {type(network).__name__}: {'; '.join(told)}")
+    if told := misfits(wrong):
+        raise BackendUnavailable(f"{where} does not fit {type(network).__name__}: {told}")
     network.load_state_dict(state)
+
+
+def misfits(wrong: Mapping[str, Sequence[str]]) -> str:
+    """Names by what is wrong with them, counted, the first ones named; empty where nothing is."""
+    return "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in wrong.items() if names)
 
 
 def below(state: State, prefix: str) -> dict[str, Tensor]:
@@ -111,5 +115,5 @@ def _unpickled(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")

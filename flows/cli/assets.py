@@ -1,7 +1,7 @@
 """`backline assets`: the weight files of others: what there is, under which terms, and bringing it here."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -161,15 +161,7 @@ def _here(one: Asset) -> str:
     """yes, no, or damaged; by size and time, not by hash."""
     if not store.fault_of(one):
         return "yes"
-    return "damaged" if _landed(one) is None or _landed(one) else "no"
-
-
-def _landed(one: Asset) -> Mapping[str, store.Landed] | None:
-    """The files that must be there; None where the receipt that names them can't be read."""
-    try:
-        return store.landed_files(one) if store.folder_of(one) is not None else {}
-    except BackendUnavailable:
-        return None
+    return "damaged" if store.pulled(one) else "no"
 
 
 def _yes(true: bool) -> str:
@@ -179,7 +171,8 @@ def _yes(true: bool) -> str:
 def _facts(one: Asset) -> dict[str, object]:
     """What `list --json` says of an asset; hashes as far as they are known here."""
     folder = store.folder_of(one)
-    landed = _landed(one) or {}
+    here = _here(one)
+    landed = store.landed_files(one) if here == "yes" else {}
     return {
         "name": one.name,
         "what": one.what,
@@ -190,7 +183,7 @@ def _facts(one: Asset) -> dict[str, object]:
         "commercial": one.commercial,
         "about": one.about,
         "doubt": one.doubt,
-        "here": _here(one),
+        "here": here,
         "folder": str(folder or Path()),
         "files": [
             {

@@ -22,7 +22,6 @@ VARIABLE = "BACKLINE_ASSETS"
 RECEIPT = "receipt.json"
 NON_COMMERCIAL = "non-commercial"  # in every stated licence that is so
 SHA256_DIGITS = 64
-NOT_HERE = "is not on this machine"  # ends the clause on what was never pulled
 BLOCK = 1 << 20  # bytes read at once
 
 
@@ -111,11 +110,21 @@ def fault_of(wanted: Asset) -> str:
     except BackendUnavailable as error:
         return f"{wanted.what} ({wanted.name}): {error}"
     if not known:
-        return f"{wanted.what} ({wanted.name}) {NOT_HERE}"
+        return f"{wanted.what} ({wanted.name}) is not on this machine"
     for path, landed in known.items():
         if fault := _file_fault(folder / path, landed):
             return f"{wanted.what} ({wanted.name}): {fault}"
     return ""
+
+
+def pulled(wanted: Asset) -> bool:
+    """Whether it was ever brought here, whatever became of it since."""
+    if folder_of(wanted) is None:
+        return False
+    try:
+        return bool(landed_files(wanted))
+    except BackendUnavailable:
+        return True
 
 
 def landed_files(wanted: Asset) -> Mapping[str, Landed]:

@@ -12,9 +12,9 @@ from transformers.utils import logging
 
 from pipeline.assets.store import Held
 from pipeline.errors import BackendUnavailable
+from pipeline.published import misfits, reason
 
 T = TypeVar("T")
-SHOWN = 5  # keys of each kind in a message; ours
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -33,10 +33,9 @@ def load_network(factory: Any, weights: Held, precision: Literal["float32", "bfl
     wrong = {
         "missing": sorted(told["missing_keys"]),
         "unexpected": sorted(told["unexpected_keys"]),
-        "another shape": sorted(f"{name} {[*came]} (not {[*ours]})" for name, came, ours in told["mismatched_keys"]),
+        "of another shape": sorted(f"{name} {[*came]} (not {[*ours]})" for name, came, ours in told["mismatched_keys"]),
     }
-    if any(wrong.values()):
-        listed = "; ".join(f"{kind}: {', '.join(keys[:SHOWN])}" for kind, keys in wrong.items() if keys)
+    if listed := misfits(wrong):
         raise BackendUnavailable(f"{weights.asset.what} ({weights.asset.name}) does not fit its network: {listed}")
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendUnavailable(f"{weights.asset.what} is to run on a GPU and torch sees none; set device to cpu")
@@ -52,8 +51,7 @@ def _loaded(weights: Held, load: Callable[[], T]) -> T:
     try:
         return load()
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = " ".join(str(error).split())[:300]
         raise BackendUnavailable(
-            f"{weights.asset.what} can't be loaded from {weights.folder}: {told}; backline assets verify "
+            f"{weights.asset.what} can't be loaded from {weights.folder}: {reason(error, 300)}; backline assets verify "
             f"{weights.asset.name} tells whether its files are whole"
         ) from error

@@ -23,6 +23,7 @@ from pipeline.assets.known import ASSETS
 from pipeline.assets.store import Held, held
 from pipeline.audio import as_stereo, resample
 from pipeline.errors import BackendUnavailable
+from pipeline.published import reason
 from pipeline.separation import demucs_segments
 from pipeline.separation.stage import SeparationConfig, Stems, at_once, stems_of
 from pipeline.separation.threads import one_thread
@@ -105,9 +106,9 @@ class _Pulled(DemucsApi):
             models = [_model(folder / f"{signature}.safetensors") for signature in bag["models"]]
             self._model = BagOfModels(models, bag.get("weights"), bag.get("segment"))
         except (StopIteration, OSError, KeyError, TypeError, RuntimeError, yaml.YAMLError, SafetensorError) as error:
-            told = " ".join(str(error).split())[:300]
             raise BackendUnavailable(
-                f"{folder} holds no Demucs that fits ({told}); backline assets verify {self._weights.asset.name}"
+                f"{folder} holds no Demucs that fits ({reason(error, 300)}); backline assets verify "
+                f"{self._weights.asset.name}"
             ) from error
         self._audio_channels, self._samplerate = self._model.audio_channels, self._model.samplerate
 

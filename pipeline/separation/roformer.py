@@ -8,7 +8,6 @@ one file after the other, whatever it is given.
 """
 
 import logging
-import pickle
 import shutil
 from functools import partial
 from importlib import import_module
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from pipeline.assets.store import combined, held
 from pipeline.audio import as_stereo, resample
 from pipeline.errors import BackendUnavailable, BadInput
+from pipeline.published import UNREADABLE, reason
 from pipeline.separation.stage import AUDIO_SEPARATOR, FFMPEG, SeparationConfig, Stems, stems_of
 from pipeline.types import Audio
 
@@ -103,8 +103,8 @@ def _load(package: Any, checkpoint: Path) -> None:
     try:
         package.load_model(checkpoint.name)
     except (SystemExit, RuntimeError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        cause = error.__context__ if isinstance(error, SystemExit) else error
-        told = " ".join(str(cause).split()).split("; Legacy fallback")[0][:300]
+        cause = error.__context__ if isinstance(error, SystemExit) else None  # it hides what went wrong
+        told = reason(cause or error, 300).split("; Legacy fallback")[0]
         raise BackendUnavailable(
             f"{checkpoint} and the settings beside it are no BS-RoFormer ({told}); backline assets verify {ASSET}"
         ) from error
@@ -113,6 +113,7 @@ def _load(package: Any, checkpoint: Path) -> None:
 def _require_harmless(checkpoint: Path) -> None:
     try:
         torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise BackendUnavailable(f"{checkpoint} is no plain file of tensors ({told}); pull it again") from error
+    except UNREADABLE as error:
+        raise BackendUnavailable(
+            f"{checkpoint} is no plain file of tensors ({reason(error)}); pull it again"
+        ) from error

@@ -32,10 +32,10 @@ def test_the_folder_of_the_answer_is_made(tmp_path: Path) -> None:
 
 def test_request_changes_the_trained_sampler_and_nothing_else(tmp_path: Path) -> None:
     trained = SamplerConfig(top_k=7)
-    asked = settings(trained, request(tmp_path, steps=5, schedule="linear"), 3)
+    asked = settings(trained, request(tmp_path, steps=5, schedule="linear", seed=3))
     assert (asked.steps, asked.schedule, asked.seed, asked.top_k) == (5, "linear", 3, 7)
     with pytest.raises(ValueError, match="schedule"):
-        settings(trained, request(tmp_path, schedule="zigzag"), 0)
+        settings(trained, request(tmp_path, schedule="zigzag"))
 
 
 def test_any_setting_of_the_sampler_may_be_changed_and_nothing_else() -> None:
@@ -55,9 +55,9 @@ def test_any_setting_of_the_sampler_may_be_changed_and_nothing_else() -> None:
 
 def test_a_schedule_that_an_entropy_bound_would_pass_over_is_refused(tmp_path: Path) -> None:
     bounded = SamplerConfig(entropy_bound=0.5)
-    assert settings(bounded, request(tmp_path, steps=9), 0).steps == 9
+    assert settings(bounded, request(tmp_path, steps=9)).steps == 9
     with pytest.raises(ValueError, match=r"--schedule linear: .*entropy_bound 0\.5 .*sampler\.entropy_bound=0"):
-        settings(bounded, request(tmp_path, schedule="linear"), 0)
+        settings(bounded, request(tmp_path, schedule="linear"))
 
 
 NOTHING = {"mask_schedule": [1.0], "corruption": "bernoulli", "label_smoothing": 0.0, "rtd": {"weight": 0.0}}
